@@ -1,0 +1,1 @@
+"""Storage adapters of portabl; each is one module and one line in pyproject.toml."""

@@ -1,0 +1,3 @@
+"""portabl: leave any cloud, lose nothing, prove it."""
+
+__version__ = "0.1.0"

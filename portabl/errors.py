@@ -1,0 +1,149 @@
+"""Everything portabl raises on purpose.
+
+PortablError                       1  unexpected error
+├── UsageError                     2  the command, location or configuration is wrong
+│   ├── ConfigError                2
+│   └── JobLocked                  2  another run of the same job is going on
+├── ManifestError                  3  not a manifest, damaged, or of a newer version
+├── Interrupted                    4  stopped on request
+│   └── StateFull                  4  the state location is full; free space and run again
+├── PolicyRefused                  5
+└── StorageError                   6  a place cannot be reached or refuses us
+    ├── Unreachable                6  no answer: DNS, connection, TLS, time-out (transient)
+    ├── Throttled                  6  asked to slow down for longer than we are willing to (transient)
+    ├── AccessDenied               6  credentials refused, or no permission
+    ├── ContainerMissing           6  the bucket or directory does not exist
+    ├── ListingBroken              6  a listing that contradicts itself is never an empty listing
+    │   └── ListingDisordered      6  keys out of byte order where order was promised
+    ├── NotFound                   3  no such object (also FileNotFoundError)
+    ├── Changed                    3  the object is no longer the one that was listed
+    ├── Corrupt                    3  bytes contradict a digest
+    └── Refused                    3  the target cannot hold this object (key, size, field)
+
+The number is the exit code when the error ends the run. The last four concern one object: a run lists
+them and goes on. Vendor errors are translated into these at one border per adapter.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from portabl.keys import show
+
+
+class PortablError(Exception):
+    """Base class: what happened, to which key, where, and what to do next."""
+
+    exit_code: ClassVar[int] = 1
+    transient: ClassVar[bool] = False
+    per_object: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, key: bytes | None = None, storage: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.key = key
+        self.storage = storage
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = f"{self.storage}: " if self.storage else ""
+        what = f" (key {show(self.key)})" if self.key is not None else ""
+        return f"{where}{self.message}{what}"
+
+
+class UsageError(PortablError):
+    """The command line, a location or an option cannot be understood."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """portabl.toml is wrong."""
+
+
+class JobLocked(UsageError):
+    """Another run of the same job is going on."""
+
+
+class ManifestError(PortablError):
+    """A file that cannot be trusted as a manifest."""
+
+    exit_code = 3
+
+
+class Interrupted(PortablError):
+    """Stopped on request; running the same command again goes on."""
+
+    exit_code = 4
+
+
+class StateFull(Interrupted):
+    """No room left where the state is kept."""
+
+
+class PolicyRefused(PortablError):
+    """A rule of the user's own forbids this run."""
+
+    exit_code = 5
+
+
+class StorageError(PortablError):
+    """A place cannot be reached, or refuses us."""
+
+    exit_code = 6
+
+
+class Unreachable(StorageError):
+    """No usable answer after every retry."""
+
+    transient = True
+
+
+class Throttled(StorageError):
+    """The place asked us to slow down for longer than we wait."""
+
+    transient = True
+
+
+class AccessDenied(StorageError):
+    """Credentials refused, or the permission is missing."""
+
+
+class ContainerMissing(StorageError):
+    """No such bucket or directory."""
+
+
+class ListingBroken(StorageError):
+    """A listing that cannot be believed: undecodable, endless, or contradicting itself."""
+
+
+class ListingDisordered(ListingBroken):
+    """Keys came out of byte order although order was promised."""
+
+
+class NotFound(StorageError, FileNotFoundError):
+    """No such object."""
+
+    exit_code = 3
+    per_object = True
+
+
+class Changed(StorageError):
+    """The object is no longer the one that was listed."""
+
+    exit_code = 3
+    per_object = True
+
+
+class Corrupt(StorageError):
+    """Bytes contradict a digest."""
+
+    exit_code = 3
+    per_object = True
+
+
+class Refused(StorageError):
+    """The place cannot hold this object, or will not."""
+
+    exit_code = 3
+    per_object = True

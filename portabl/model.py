@@ -1,0 +1,172 @@
+"""The nouns: frozen values handed from one stage to the next.
+
+Text that came from a store (metadata names and values, tags) is ``str`` decoded as UTF-8 with
+``surrogateescape``, so any byte sequence survives. Keys are ``bytes``: exact, never normalised.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+HEADERS = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+    "website-redirect-location",
+)
+"""Content headers portabl carries, by their lower-case names."""
+
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"
+"""What S3 answers for an object stored without a type; equal to having none, so it is never recorded."""
+
+
+class Proof(enum.StrEnum):
+    """How much a run has to show before it may say that an object arrived (docs/design.md, proof levels)."""
+
+    SIZE = "size"
+    INGEST = "ingest"
+    READBACK = "readback"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as a listing shows it.
+
+    ``key`` is relative to the location's prefix. ``etag``, ``modified`` and ``version`` are opaque: they are
+    compared for equality, never parsed. ``problem`` says why something that is there cannot be carried
+    (a socket, an unreadable directory); such an entry is reported, never skipped.
+    """
+
+    key: bytes
+    size: int
+    etag: str = ""
+    modified: str = ""
+    version: str = ""
+    storage_class: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What an object carries besides its bytes. ``headers`` uses the lower-case names of `HEADERS`."""
+
+    headers: Mapping[str, str] = NOTHING
+    user: Mapping[str, str] = NOTHING
+    tags: Mapping[str, str] = NOTHING
+    storage_class: str = ""
+
+    def fields(self) -> dict[str, str]:
+        """Flat view, ``{"content-type": ..., "user.colour": ..., "tag.team": ..., "storage-class": ...}``."""
+        flat = dict(self.headers)
+        flat.update((f"user.{name}", value) for name, value in self.user.items())
+        flat.update((f"tag.{name}", value) for name, value in self.tags.items())
+        if self.storage_class:
+            flat["storage-class"] = self.storage_class
+        return flat
+
+    @classmethod
+    def from_fields(cls, flat: Mapping[str, str]) -> Metadata:
+        """Rebuild from the flat view: the inverse of `fields`."""
+        headers: dict[str, str] = {}
+        user: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for name, value in flat.items():
+            if name.startswith("user."):
+                user[name[5:]] = value
+            elif name.startswith("tag."):
+                tags[name[4:]] = value
+            elif name != "storage-class":
+                headers[name] = value
+        return cls(headers, user, tags, flat.get("storage-class", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One field of one object that did not arrive as it was.
+
+    ``field`` is a name of `Metadata.fields`, or ``"object"`` when the object itself is not (provably) at the
+    target. ``value`` is what the source held; ``became`` what the target holds instead, None when nothing.
+    """
+
+    field: str
+    reason: str
+    value: str | None = None
+    became: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of one object on GET or HEAD.
+
+    ``digests`` holds full-object digests the store claims, as lower-case hex by algorithm ("md5", "sha256", ...).
+    ``losses`` names what is there but cannot be read (hidden metadata, tags without permission).
+    """
+
+    size: int
+    etag: str = ""
+    version: str = ""
+    modified: str = ""
+    metadata: Metadata = field(default_factory=Metadata)
+    digests: Mapping[str, str] = NOTHING
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes of one object (all, or the range that was asked for) and what the store said of it."""
+
+    info: ObjectInfo
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes on their way to a target. Digests are lower-case hex over ``data``; ``md5`` may be empty (not computed)."""
+
+    data: bytes | memoryview
+    sha256: str
+    md5: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A finished write: identity of the new object as its next listing will show it, and what could not be kept."""
+
+    etag: str = ""
+    version: str = ""
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Identity of an object at one place at one time: hints for the next pass, no part of the root."""
+
+    etag: str = ""
+    modified: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a manifest: an object of the source, what it is, and what became of it.
+
+    ``sha256`` is None when the body could not be read. ``target`` is None when nothing was written.
+    """
+
+    key: bytes
+    size: int
+    sha256: str | None
+    metadata: Metadata = field(default_factory=Metadata)
+    ordinal: int = 0
+    delete_marker: bool = False
+    source: Seen = field(default_factory=Seen)
+    target: Seen | None = None
+    losses: tuple[Loss, ...] = ()

@@ -1,0 +1,168 @@
+"""The contract every adapter keeps, and nothing more.
+
+Six verbs: list (`Storage.entries`), `Storage.read`, `Storage.write`, `Storage.upload` for objects larger than
+one write, `Storage.stat`, `Storage.delete`. Promises that hold for all of them:
+
+* Keys are exact bytes, relative to the location's prefix. An adapter that cannot keep a key exactly refuses it
+  (`Refused`); it never stores it under another name.
+* A method answers or raises an error of `portabl.errors`; vendor exceptions do not pass. A failed listing
+  raises: it never ends early as if it were complete.
+* `write` and `Upload.finish` are atomic: before they return nothing is visible, afterwards everything is, durably.
+* Transient trouble (lost connections, 5xx, throttling) is retried inside the adapter, within written limits.
+* All methods may be called from many threads at once. Memory in a call is bounded by the bytes asked for.
+* Nothing is written that the caller did not ask for.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Metadata, ObjectInfo, Written
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a storage can do, as data. Sizes in bytes; None means no known limit.
+
+    ``ordered``: `entries` promises raw byte order (it raises ListingDisordered when the server breaks it).
+    ``after``: `entries` can start behind a given key cheaply.
+    ``ranges``: reading a range costs about its length. ``parallel_parts``: parts of one upload may be sent in any
+    order and at once. ``resumable``: an upload's token is good after a crash.
+    ``metadata_in_manifest``: the place holds bodies only, by nature; headers, metadata and tags stay in the
+    manifest and that is no loss. Otherwise ``headers``, ``user_metadata`` and ``tags`` say what can be kept at all.
+    ``key_rules``: "exact" when the adapter itself guarantees exact keys (encoding what the place cannot say),
+    "store" when that depends on the server and must be watched.
+    """
+
+    ordered: bool = False
+    after: bool = False
+    ranges: bool = True
+    parallel_parts: bool = False
+    resumable: bool = False
+    writable: bool = True
+    part_size_min: int = 5 * 2**20
+    part_size_max: int = 5 * 2**30
+    parts_max: int = 10_000
+    object_size_max: int | None = None
+    headers: frozenset[str] = frozenset(HEADERS)
+    user_metadata: bool = True
+    tags: bool = True
+    metadata_in_manifest: bool = False
+    key_rules: str = "store"
+
+
+class Upload(abc.ABC):
+    """An object being written in parts, invisible until `finish`.
+
+    ``token`` names the upload for `Storage.upload` after a crash ("" when it cannot be continued).
+    ``done`` maps part numbers (from 1) the store already holds to their tags.
+    """
+
+    token: str = ""
+    done: Mapping[int, str]
+
+    @abc.abstractmethod
+    def part(self, number: int, body: Body, offset: int) -> str:
+        """Store part ``number`` (from 1) whose first byte is ``offset``; returns its tag for `finish`."""
+
+    @abc.abstractmethod
+    def finish(self, tags: Sequence[str], sha256: str) -> Written:
+        """Make the object visible from all its parts, in order. ``sha256``: lower-case hex of the whole object."""
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Give the upload up and leave nothing behind."""
+
+
+class Storage(abc.ABC):
+    """A location opened for reading or writing. Context manager: leaving it closes every connection."""
+
+    name: str
+    """Printable location, without secrets, as the user would type it."""
+
+    capabilities: Capabilities
+
+    @property
+    @abc.abstractmethod
+    def place(self) -> tuple[str, bytes]:
+        """(identity of store and container, prefix): equal identity and nested prefixes mean overlapping places."""
+
+    @abc.abstractmethod
+    def check(self, *, write: bool) -> None:
+        """Fail now, with a clear error, rather than later.
+
+        Raises Unreachable, AccessDenied, ContainerMissing or ConfigError. ``write``: the place is a target. Writes nothing
+        to an object store; a local target directory may be created.
+        """
+
+    @abc.abstractmethod
+    def entries(self, after: bytes | None = None) -> Iterator[Entry]:
+        """Every object below the prefix, with key > ``after``, in raw byte order of keys if `Capabilities.ordered`."""
+
+    @abc.abstractmethod
+    def stat(self, key: bytes) -> ObjectInfo:
+        """Everything the store says of one object, metadata and tags included. Raises NotFound."""
+
+    @abc.abstractmethod
+    def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
+        """Bytes ``start`` to ``start + length`` (to the end if None) of the object that ``entry`` names.
+
+        The object is pinned: if it is no longer the one listed (ETag, version), raises Changed. An entry whose etag
+        is empty is not pinned. Raises NotFound when it is gone, Corrupt when fewer or other bytes arrive than promised.
+        ``info.metadata`` is complete, tags included, when ``start`` is 0; for other ranges it may be empty.
+        """
+
+    @abc.abstractmethod
+    def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
+        """Store a whole object; the store must have accepted the bytes under ``body``'s digest where it can check one.
+
+        What the store is known not to hold (tags on a store without tags) is left out and named in `Written.losses`;
+        raises Refused when the object cannot be held at all, Corrupt when the store's digest contradicts ours.
+        """
+
+    @abc.abstractmethod
+    def upload(self, key: bytes, size: int, metadata: Metadata, part_size: int, token: str = "") -> Upload:
+        """Begin an object of ``size`` bytes written in parts, or continue the one ``token`` names if it still exists."""
+
+    @abc.abstractmethod
+    def delete(self, key: bytes) -> None:
+        """Remove one object; removing what is not there is no error."""
+
+    def abandoned(self, key: bytes) -> Sequence[str]:  # noqa: ARG002 - only stores with server-side uploads have any
+        """Tokens of unfinished uploads for exactly this key, ours or a stranger's."""
+        return ()
+
+    def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:  # noqa: ARG002
+        """Server-side copy of a whole object from ``source``, or None when that would not preserve everything."""
+        return None
+
+    def close(self) -> None:
+        """Let go of connections; further calls are errors."""
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an adapter's ``open_storage`` is given.
+
+    ``name``: the printable location. ``container`` and ``prefix``: where in the store; the prefix is "" or ends with
+    "/". ``settings``: the provider's table from portabl.toml, validated, credential references unresolved.
+    ``secret(field)``: the present value of a credential field (asked again on refresh), None when it is not set; raises
+    ConfigError. ``threads``: how many calls may be under way at once.
+    ``options``: what the command asks of this place, such as ``{"storage_class": "keep", "symlinks": "follow"}``.
+    """
+
+    name: str
+    container: str
+    prefix: bytes
+    settings: Mapping[str, object]
+    secret: Callable[[str], str | None]
+    threads: int = 32
+    options: Mapping[str, str] = NOTHING
