@@ -101,6 +101,17 @@ class Storage(abc.ABC):
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Every object below the prefix, with key > ``after``, in raw byte order of keys if `Capabilities.ordered`."""
 
+    def listed(self, key: bytes) -> Entry | None:
+        """What a fresh listing shows under exactly this key, None when it shows nothing. Stores with prefix
+        listings answer with one request.
+        """
+        for entry in self.entries():
+            if entry.key == key:
+                return entry
+            if self.capabilities.ordered and entry.key > key:
+                break
+        return None
+
     @abc.abstractmethod
     def stat(self, key: bytes) -> ObjectInfo:
         """Everything the store says of one object, metadata and tags included. Raises NotFound."""
