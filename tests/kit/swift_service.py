@@ -69,10 +69,6 @@ disable_fallocate = true
 
 
 def _backend(here: Path, name: str, port: int) -> str:
-    updaters = {
-        "container": "[container-updater]\n[container-sync]\n[container-sharder]\n",
-        "object": "[object-updater]\n",
-    }
     return f"""{_default(here, name, port)}[pipeline:main]
 pipeline = {name}-server
 [app:{name}-server]
