@@ -17,6 +17,11 @@ def show(key: bytes | None) -> str:
     return '"' + "".join(_escape(c) for c in text) + '"'
 
 
+def plain(text: str) -> str:
+    """Text from outside on one line for people, unquoted: what a terminal could obey or hide is escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
 def _escape(c: str) -> str:
     if c == '"':
         return '\\"'

@@ -1,7 +1,8 @@
 """Named providers: ``portabl.toml`` read into frozen values, every mistake named by file, table and field.
 
 Searched in this order: the file given with ``--config``; ``portabl.toml`` in the working directory;
-``portabl/portabl.toml`` in the user's configuration directory. The first that exists is used alone; files are never merged.
+``portabl/portabl.toml`` in the user's configuration directory. The first that exists is used alone; files are
+never merged.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from portabl import credentials
 from portabl.errors import ConfigError
+from portabl.keys import plain
 
 FILE_NAME = "portabl.toml"
 SECRETS = ("secret_access_key", "session_token")
@@ -134,8 +136,8 @@ class Config:
         path = f"; if a path is meant, write `./{text}`" if text else ""
         guess = f"did you mean `{_near(name, self.providers)}`? " if _near(name, self.providers) else ""
         raise ConfigError(
-            f"unknown provider `{_plain(name)}` ({known}; looked in {looked})",
-            hint=f"{guess}add a table `[providers.{_plain(name)}]`{_plain(path)}",
+            f"unknown provider `{plain(name)}` ({known}; looked in {looked})",
+            hint=f"{guess}add a table `[providers.{plain(name)}]`{plain(path)}",
         )
 
 
@@ -180,7 +182,7 @@ def from_document(document: Mapping[str, Any], origin: str = "") -> Config:
     """Check a parsed TOML document. ``origin`` names it in errors. Raises ConfigError."""
     for name in document:
         if name != "providers":
-            raise ConfigError(f"{origin}: unknown table `{_plain(name)}`", hint=_suggest(name, ["providers"]))
+            raise ConfigError(f"{origin}: unknown table `{plain(name)}`", hint=_suggest(name, ["providers"]))
     tables = document.get("providers", {})
     if not isinstance(tables, dict):
         raise ConfigError(f"{origin}: `providers` must be a table", hint="write `[providers.NAME]`")
@@ -192,7 +194,7 @@ def from_document(document: Mapping[str, Any], origin: str = "") -> Config:
 def where(origin: str, name: str, field_name: str = "") -> str:
     """File, table and field, the way every configuration error begins."""
     start = f"{origin}: " if origin else ""
-    return f"{start}[providers.{_plain(name)}]{' ' + _plain(field_name) if field_name else ''}"
+    return f"{start}[providers.{plain(name)}]{' ' + plain(field_name) if field_name else ''}"
 
 
 def _provider(name: str, table: object, origin: str) -> Provider:
@@ -204,7 +206,7 @@ def _provider(name: str, table: object, origin: str) -> Provider:
         )
     kind = table.get("type")
     if not isinstance(kind, str) or kind not in TYPES:
-        given = "is missing" if kind is None else f"`{_plain(str(kind))}` is unknown"
+        given = "is missing" if kind is None else f"`{plain(str(kind))}` is unknown"
         raise ConfigError(f"{where(origin, name, 'type')}: {given}", hint=f"one of {', '.join(TYPES)}")
     values = {key: value for key, value in table.items() if key != "type"}
     _check_fields(name, TYPES[kind], values, origin)
@@ -239,7 +241,7 @@ def _check_s3(provider: S3Provider) -> None:
             provider, wrong("endpoint", "must be a URL of scheme and host", "such as `https://s3.example.org`")
         )
     if provider.addressing not in ("", "path", "virtual"):
-        raise wrong("addressing", f"must be `path` or `virtual`, not `{_plain(provider.addressing)}`")
+        raise wrong("addressing", f"must be `path` or `virtual`, not `{plain(provider.addressing)}`")
     if provider.list_objects_version not in (None, 1, 2):
         raise wrong("list_objects_version", "must be 1 or 2")
     for name in ("parts_max", "part_size_min", "stall_seconds"):
@@ -301,8 +303,3 @@ def _type_words(value: object) -> str:
         list: "a list",
     }
     return words.get(type(value), f"a {type(value).__name__}")
-
-
-def _plain(text: str) -> str:
-    """Text from outside, safe on a terminal."""
-    return text if text.isprintable() else ascii(text)[1:-1]

@@ -7,8 +7,8 @@ A location is one of three things, told apart without looking at any disk or net
    never percent-decoded.
 2. ``NAME:container/prefix`` is a place at a named provider, when ``NAME`` has no ``/``. On Windows a one-letter
    ``NAME`` is a drive.
-3. Everything else is a local path, and so is all that starts with ``.``, ``/`` or ``~``: a path that contains ``:`` in its
-   first segment is written ``./a:b``.
+3. Everything else is a local path, and so is all that starts with ``.``, ``/`` or ``~``: a path that contains ``:`` in
+   its first segment is written ``./a:b``.
 
 A prefix means whole segments: ``old:b/2026`` holds ``2026/x`` and not ``2026-x``.
 """
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from portabl.credentials import is_reference
 from portabl.errors import ConfigError, UsageError
+from portabl.keys import plain
 from portabl.model import NOTHING
 from portabl.providers import Config, FileProvider, FsspecProvider, Provider, S3Provider
 from portabl.storage import Opening, Storage
@@ -64,9 +65,9 @@ def parse(text: str, config: Config) -> Location:
     if not text:
         raise UsageError("the location is empty", hint="write `NAME:container/prefix`, a path or a URL")
     if "\0" in text:
-        raise UsageError(f"a location cannot hold a NUL character: {_shown(text)}")
+        raise UsageError(f"a location cannot hold a NUL character: {plain(text)}")
     if text.startswith((".", "/", "~")):
-        return _local(_shown(text), text)
+        return _local(plain(text), text)
     if _URL.match(text) or "::" in text:
         return _parse_url(text, config)
     named = _NAMED.fullmatch(text)
@@ -77,12 +78,12 @@ def parse(text: str, config: Config) -> Location:
             f"`{text}` is a provider, but no container is named",
             hint=f"write `{text}:container`, or `./{text}` for a local directory",
         )
-    return _local(_shown(text), text)
+    return _local(plain(text), text)
 
 
 def _parse_named(text: str, name: str, rest: str, config: Config) -> Location:
     provider = config.provider(name, text)
-    shown = _shown(text)
+    shown = plain(text)
     if isinstance(provider, FileProvider):
         root = os.path.join(os.path.dirname(provider.origin), os.path.expanduser(provider.path))
         return Location(shown, "file", _below(root, rest, text), b"", provider)
@@ -97,7 +98,7 @@ def _parse_named(text: str, name: str, rest: str, config: Config) -> Location:
 def _below(root: str, rest: str, text: str) -> str:
     path = os.path.normpath(os.path.join(os.path.abspath(root), rest.lstrip("/")))
     if os.path.commonpath([os.path.abspath(root), path]) != os.path.abspath(root):
-        raise UsageError(f"`{_shown(text)}` leaves the provider's directory")
+        raise UsageError(f"`{plain(text)}` leaves the provider's directory")
     return path
 
 
@@ -109,7 +110,7 @@ def _parse_url(text: str, config: Config) -> Location:
     if scheme in ("file", "local"):
         if not rest.startswith(("/", "~")) and sys.platform != "win32":
             raise UsageError(f"`{safe_url(text)}` has a host", hint="a local URL has three slashes: `file:///path`")
-        return _local(_shown(text), rest)
+        return _local(plain(text), rest)
     if scheme in ("s3", "s3a"):
         return _ambient_s3(text, rest)
     if scheme in config.providers:
@@ -129,7 +130,7 @@ def _generic(text: str) -> Location:
             hint = (
                 "write `./PATH` for a local path, `NAME:container` for a provider, or a URL whose scheme fsspec knows"
             )
-            raise UsageError(f"`{safe_url(text)}`: unknown URL scheme `{_shown(scheme)}`", hint=hint)
+            raise UsageError(f"`{safe_url(text)}`: unknown URL scheme `{plain(scheme)}`", hint=hint)
     return Location(safe_url(text), "fsspec", "", b"", FsspecProvider(name="", url=text))
 
 
@@ -140,11 +141,11 @@ def _ambient_s3(text: str, rest: str) -> Location:
         )
     container, _, prefix = rest.partition("/")
     if not container:
-        raise UsageError(f"`{_shown(text)}` names no bucket", hint="write `s3://bucket/prefix`")
+        raise UsageError(f"`{plain(text)}` names no bucket", hint="write `s3://bucket/prefix`")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION", "")
     provider = S3Provider(name="", endpoint=endpoint, region=region)
-    return Location(_shown(text), "s3", container, whole_segments(prefix), provider)
+    return Location(plain(text), "s3", container, whole_segments(prefix), provider)
 
 
 def _local(name: str, path: str) -> Location:
@@ -159,7 +160,7 @@ def whole_segments(prefix: str) -> bytes:
 
 
 def open_location(text: str, config: Config, *, threads: int = 32, options: Mapping[str, str] = NOTHING) -> Storage:
-    """Open a location through its adapter. Raises UsageError or ConfigError; `Storage.check` asks whether it answers."""
+    """Open a location through its adapter. Raises UsageError or ConfigError; `Storage.check` asks if it answers."""
     return open_parsed(parse(text, config), threads=threads, options=options)
 
 
@@ -198,7 +199,7 @@ def adapter(kind: str) -> Callable[[Opening], Storage]:
             "no adapter is registered: portabl is not installed properly", hint="`pip install portabl` again"
         )
     if kind not in found:
-        raise ConfigError(f"no adapter for type `{_shown(kind)}`", hint=f"known: {', '.join(sorted(found))}")
+        raise ConfigError(f"no adapter for type `{plain(kind)}`", hint=f"known: {', '.join(sorted(found))}")
     factory: Callable[[Opening], Storage] = found[kind].load()
     return factory
 
@@ -206,7 +207,7 @@ def adapter(kind: str) -> Callable[[Opening], Storage]:
 def safe_url(text: str) -> str:
     """A location for printing: no user, no password, no query, no control characters."""
     parts = [_without_secrets(part) for part in text.split("::")] if "://" in text else [text]
-    return _shown("::".join(parts))
+    return plain("::".join(parts))
 
 
 def _without_secrets(url: str) -> str:
@@ -217,10 +218,6 @@ def _without_secrets(url: str) -> str:
     path, question, _ = (slash + path).partition("?")
     host, early, _ = host.partition("?")
     return f"{scheme}://{host.rpartition('@')[2]}{path}{'?...' if question or early else ''}"
-
-
-def _shown(text: str) -> str:
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def filesystem(text: str, config: Config) -> tuple[Any, str]:

@@ -1,0 +1,341 @@
+"""What a run says at its end: frozen values, turned into text for people and into a document for programs. Pure.
+
+The names in the documents are a promise (docs/cli.md): fields are added, never renamed and never given another meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from portabl.errors import Interrupted
+from portabl.keys import plain, show, to_json
+
+COMPLETE, INCOMPLETE, INTERRUPTED = 0, 3, Interrupted.exit_code
+EXAMPLES_MAX = 5
+ISSUES_SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LossGroup:
+    """All losses of one field for one reason. ``examples``: at most `EXAMPLES_MAX` of the ``count`` keys."""
+
+    field: str
+    reason: str
+    count: int
+    examples: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A migration in figures. Sizes in bytes, times in seconds; counts are objects.
+
+    ``objects``: in the source's scope. ``adopted``: were at the target already, equal, without us having written them.
+    ``unchanged``: written by an earlier run and still what it wrote. ``changed``: the part of ``copied`` that replaced
+    an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
+    scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
+    ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would be done.
+    """
+
+    source: str
+    target: str
+    proof: str
+    objects: int = 0
+    bytes: int = 0
+    copied: int = 0
+    bytes_copied: int = 0
+    adopted: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    failed: int = 0
+    deleted: int = 0
+    extra: int = 0
+    losses: tuple[LossGroup, ...] = ()
+    issues: str = ""
+    source_root: str = ""
+    target_root: str = ""
+    manifest: str = ""
+    elapsed_seconds: float = 0.0
+    complete: bool = False
+    interrupted: bool = False
+    dry_run: bool = False
+    warnings: tuple[str, ...] = ()
+    next_command: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 proven, 3 finished with something to look at, 4 interrupted."""
+        if self.interrupted:
+            return INTERRUPTED
+        return COMPLETE if self.complete and not self.failed and not self.losses else INCOMPLETE
+
+    @property
+    def roots_equal(self) -> bool | None:
+        """Whether both roots are the same; None when one of them is not known."""
+        return self.source_root == self.target_root if self.source_root and self.target_root else None
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One object that is not as the manifest says. ``kind``: missing, size, content, metadata, extra or unreadable."""
+
+    kind: str
+    key: bytes
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A location compared with a manifest. ``objects`` the manifest's, ``checked`` those looked at, sizes in bytes.
+
+    ``size_differs``, ``content_differs`` and ``metadata_differs`` count objects by what differs first. ``extra`` objects are
+    named but are no failure: a manifest speaks of its own objects only. ``issues``: the first of ``issues_total``.
+    ``losses``: objects whose losses the manifest itself admits. ``root``: the manifest's, ``root_proven``: the one
+    computed from what was found, "" when the level does not read everything.
+    """
+
+    manifest: str
+    location: str
+    proof: str
+    objects: int = 0
+    checked: int = 0
+    bytes_checked: int = 0
+    missing: int = 0
+    size_differs: int = 0
+    content_differs: int = 0
+    metadata_differs: int = 0
+    unreadable: int = 0
+    extra: int = 0
+    losses: int = 0
+    issues: tuple[Issue, ...] = ()
+    issues_total: int = 0
+    root: str = ""
+    root_proven: str = ""
+    elapsed_seconds: float = 0.0
+    interrupted: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every object of the manifest was checked and found as described."""
+        wrong = self.missing + self.size_differs + self.content_differs + self.metadata_differs + self.unreadable
+        root_differs = bool(self.root_proven) and self.root_proven != self.root
+        return not (wrong or self.losses or self.interrupted or root_differs) and self.checked == self.objects
+
+    @property
+    def exit_code(self) -> int:
+        """0 all as the manifest says, 3 not, 4 interrupted."""
+        if self.interrupted:
+            return INTERRUPTED
+        return COMPLETE if self.complete else INCOMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A place in 32 bytes: ``root`` in hex over ``objects`` objects of ``bytes`` bytes together."""
+
+    root: str
+    objects: int
+    bytes: int
+    location: str = ""
+    issues: tuple[Issue, ...] = field(default=())
+
+
+def report_text(report: Report) -> str:
+    """A migration for people. No line holds anything a terminal could obey."""
+    return "\n".join(_report_lines(report)) + "\n"
+
+
+def _report_lines(report: Report) -> Iterator[str]:
+    yield f"{plain(report.source)} -> {plain(report.target)}: {_verdict(report)}"
+    yield from _rows(_counts(report))
+    for loss in report.losses:
+        yield from _loss_lines(loss, report.manifest)
+    yield from _rows(_facts(report))
+    yield from (f"warning: {plain(line)}" for line in report.warnings)
+    if report.next_command:
+        yield f"next: {plain(report.next_command)}"
+
+
+def _verdict(report: Report) -> str:
+    if report.interrupted:
+        return "interrupted; the same command goes on from here"
+    if report.dry_run:
+        return "dry run, nothing was written"
+    if report.exit_code == COMPLETE:
+        return f"complete, every object is proven at the target ({report.proof})"
+    return "NOT complete, see the losses below" if report.losses else "NOT complete"
+
+
+def _counts(report: Report) -> Iterator[tuple[str, str]]:
+    would = "to copy" if report.dry_run else "copied"
+    yield "objects", f"{report.objects:,} ({size_text(report.bytes)})"
+    yield would, f"{report.copied:,} ({size_text(report.bytes_copied)})"
+    yield "already there", f"{report.adopted:,}"
+    yield "unchanged", f"{report.unchanged:,}"
+    yield "changed", f"{report.changed:,}"
+    yield "failed", f"{report.failed:,}"
+    if report.deleted:
+        yield "to delete" if report.dry_run else "deleted", f"{report.deleted:,}"
+    if report.extra:
+        yield "only at target", f"{report.extra:,}"
+    yield "losses", f"{sum(loss.count for loss in report.losses):,}"
+
+
+def _loss_lines(loss: LossGroup, manifest: str) -> Iterator[str]:
+    yield f"    {loss.count:,} x {plain(loss.field)}: {plain(loss.reason)}"
+    yield from (f"        {show(key)}" for key in loss.examples[:EXAMPLES_MAX])
+    more = loss.count - len(loss.examples[:EXAMPLES_MAX])
+    if more > 0:
+        where = f", see `portabl manifest show {plain(manifest)}`" if manifest else ""
+        yield f"        and {more:,} more{where}"
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    if report.source_root:
+        yield "source root", report.source_root
+    if report.target_root:
+        yield "target root", f"{report.target_root} ({'equal' if report.roots_equal else 'DIFFERENT'})"
+    yield "proof", report.proof
+    yield "time", _rate(report.elapsed_seconds, report.copied, report.bytes_copied)
+    if report.issues:
+        yield "issues", plain(report.issues)
+    if report.manifest:
+        yield "manifest", plain(report.manifest)
+
+
+def verification_text(found: Verification) -> str:
+    """A verification for people: one line an issue (- missing, * different, + extra, ! unreadable), then the figures."""
+    return "\n".join(_verification_lines(found)) + "\n"
+
+
+_SIGILS = {"missing": "-", "extra": "+", "unreadable": "!"}
+
+
+def _verification_lines(found: Verification) -> Iterator[str]:
+    for issue in found.issues[:ISSUES_SHOWN_MAX]:
+        detail = f": {plain(issue.detail)}" if issue.detail else ""
+        yield f"{_SIGILS.get(issue.kind, '*')} {show(issue.key)} {issue.kind}{detail}"
+    total = max(found.issues_total, len(found.issues))
+    if total > ISSUES_SHOWN_MAX:
+        yield f"and {total - ISSUES_SHOWN_MAX:,} more; `--json` lists up to {len(found.issues):,}"
+    yield f"{plain(found.manifest)} at {plain(found.location)}: {_verification_verdict(found)}"
+    yield from _rows(_verification_facts(found))
+    yield from (f"warning: {plain(line)}" for line in found.warnings)
+
+
+def _verification_verdict(found: Verification) -> str:
+    if found.interrupted:
+        return "interrupted"
+    return f"everything is there ({found.proof})" if found.complete else "NOT as the manifest says"
+
+
+def _verification_facts(found: Verification) -> Iterator[tuple[str, str]]:
+    yield "objects", f"{found.objects:,}"
+    yield "checked", f"{found.checked:,} ({size_text(found.bytes_checked)} read)"
+    yield "missing", f"{found.missing:,}"
+    yield "different", f"{found.size_differs + found.content_differs + found.metadata_differs:,}"
+    if found.unreadable:
+        yield "unreadable", f"{found.unreadable:,}"
+    if found.extra:
+        yield "extra", f"{found.extra:,} (not in the manifest; no failure)"
+    if found.losses:
+        yield "losses", f"{found.losses:,} (named in the manifest)"
+    if found.root:
+        yield "root", found.root
+    if found.root_proven:
+        yield "found root", f"{found.root_proven} ({'equal' if found.root == found.root_proven else 'DIFFERENT'})"
+    yield "proof", found.proof
+    yield "time", _rate(found.elapsed_seconds, found.checked, found.bytes_checked)
+
+
+def report_document(report: Report) -> dict[str, object]:
+    """A migration for programs; fields as in docs/cli.md."""
+    return {
+        "document": "portabl report",
+        "version": 1,
+        **{name: plain(getattr(report, name)) for name in ("source", "target", "proof", "issues", "manifest")},
+        **{name: getattr(report, name) for name in _COUNTS},
+        "losses": [_loss_document(loss) for loss in report.losses],
+        "source_root": report.source_root,
+        "target_root": report.target_root,
+        "roots_equal": report.roots_equal,
+        "elapsed_seconds": round(report.elapsed_seconds, 3),
+        "bytes_per_second": _per_second(report.bytes_copied, report.elapsed_seconds),
+        "objects_per_second": _per_second(report.copied, report.elapsed_seconds),
+        "complete": report.complete,
+        "interrupted": report.interrupted,
+        "dry_run": report.dry_run,
+        "warnings": [plain(line) for line in report.warnings],
+        "next_command": plain(report.next_command),
+        "exit_code": report.exit_code,
+    }
+
+
+_COUNTS = (
+    ("objects", "bytes", "copied", "bytes_copied", "adopted", "unchanged", "changed")
+    + ("failed", "deleted", "extra")
+)  # fmt: skip
+_CHECKS = (
+    ("objects", "checked", "bytes_checked", "missing", "size_differs", "content_differs", "metadata_differs")
+    + ("unreadable", "extra", "losses", "issues_total")
+)  # fmt: skip
+
+
+def _loss_document(loss: LossGroup) -> dict[str, object]:
+    examples = [to_json(key) for key in loss.examples]
+    return {"field": plain(loss.field), "reason": plain(loss.reason), "count": loss.count, "examples": examples}
+
+
+def verification_document(found: Verification) -> dict[str, object]:
+    """A verification for programs; fields as in docs/cli.md."""
+    return {
+        "document": "portabl verification",
+        "version": 1,
+        **{name: plain(getattr(found, name)) for name in ("manifest", "location", "proof")},
+        **{name: getattr(found, name) for name in _CHECKS},
+        "issues": issue_documents(found.issues),
+        "root": found.root,
+        "root_proven": found.root_proven,
+        "elapsed_seconds": round(found.elapsed_seconds, 3),
+        "complete": found.complete,
+        "interrupted": found.interrupted,
+        "warnings": [plain(line) for line in found.warnings],
+        "exit_code": found.exit_code,
+    }
+
+
+def issue_documents(issues: Sequence[Issue]) -> list[dict[str, object]]:
+    """Issues for programs: the exact key, the kind, and what was found."""
+    return [{"kind": issue.kind, "key": to_json(issue.key), "detail": plain(issue.detail)} for issue in issues]
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people, in binary units: ``12.3 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024 or unit == "PiB":
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    raise AssertionError  # the last unit always returns
+
+
+def duration_text(seconds: float) -> str:
+    """A time for people: ``0.4 s``, ``2 min 05 s``, ``3 h 04 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _rate(seconds: float, objects: int, size: int) -> str:
+    if seconds <= 0 or not objects:
+        return duration_text(seconds)
+    return f"{duration_text(seconds)} ({objects / seconds:,.0f} objects/s, {size_text(size / seconds)}/s)"
+
+
+def _per_second(amount: int, seconds: float) -> float:
+    return round(amount / seconds, 1) if seconds > 0 else 0.0
+
+
+def _rows(rows: Iterator[tuple[str, str]]) -> Iterator[str]:
+    return (f"  {name:<15} {value}" for name, value in rows)
