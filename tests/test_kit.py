@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from kit import servers
 from kit.processes import Family, NotReady, free_ports
+from kit.servers import S3Server
+
+from portabl import providers
 
 
 @pytest.mark.parametrize("name", ["moto", "seaweed", "rgw", "swift"])
@@ -45,3 +49,14 @@ def test_a_server_that_dies_at_the_start_is_reported_with_its_own_words() -> Non
 
 def test_free_ports_come_in_a_row() -> None:
     assert 11_000 <= free_ports(60) < 32_000
+
+
+def test_the_provider_table_is_one_that_portabl_reads(
+    moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "portabl.toml").write_text(moto.provider_toml("old"))
+    provider = providers.load(str(tmp_path / "portabl.toml")).provider("old")
+    assert provider.settings()["endpoint"] == moto.endpoint
+    assert provider.secret("secret_access_key") == moto.secret_key

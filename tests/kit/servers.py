@@ -87,11 +87,12 @@ class S3Server:
         access, secret = self.environment
         return (
             f"[providers.{name or self.name}]\n"
-            'adapter = "s3"\n'
+            'type = "s3"\n'
             f"endpoint = {json.dumps(endpoint or self.endpoint)}\n"
             f"region = {json.dumps(self.region)}\n"
-            f'access_key = "env:{access}"\n'
-            f'secret_key = "env:{secret}"\n'
+            f'access_key_id = "env:{access}"\n'
+            f'secret_access_key = "env:{secret}"\n'
+            'addressing = "path"\n'
         )
 
     def stop(self) -> None:
