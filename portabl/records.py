@@ -17,6 +17,7 @@ from dataclasses import replace
 from json.encoder import encode_basestring
 from typing import Any
 
+from portabl import keys
 from portabl.errors import ManifestError
 from portabl.model import HEADERS, Loss, Metadata, Record, Seen
 
@@ -83,6 +84,15 @@ def at_target(record: Record) -> bool:
 def sort_key(record: Record) -> tuple[bytes, int]:
     """Order of records in a manifest: raw key bytes, then version."""
     return record.key, record.ordinal
+
+
+def key_of(value: object) -> bytes:
+    """The key that `portabl.keys.to_json` wrote. Raises TypeError or ValueError for anything else, base64 included
+    where plain text would do."""
+    key = _unwrap(value).encode("utf-8", "surrogateescape")
+    if keys.to_json(key) != value:
+        raise ValueError("not the canonical form of a key")
+    return key
 
 
 def canonical(value: object) -> str:
@@ -271,6 +281,11 @@ def _unwrap(value: Any) -> str:
 def _unwrap_group(group: Any) -> dict[str, str]:
     pairs = group.items() if type(group) is dict else group
     return {_unwrap(name): _unwrap(text) for name, text in pairs}
+
+
+def target_metadata(record: Record) -> Metadata:
+    """What the target holds of the record's metadata: its losses applied."""
+    return _after(record.metadata, record.losses) if record.losses else record.metadata
 
 
 def _after(metadata: Metadata, losses: Iterable[Loss]) -> Metadata:

@@ -1,0 +1,417 @@
+"""Manifests: segments of sorted records under one manifest.json, written last (format: docs/manifest.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from portabl import keys
+from portabl.errors import ManifestError, NotFound, UsageError
+from portabl.files import Files
+from portabl.merkle import Tree
+from portabl.model import Record
+from portabl.records import INT_MAX, LINE_BYTES_MAX, at_target, canonical, decode, key_of, leaf, sort_key, target_leaf
+
+NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.json.sig"
+VERSION = 1
+FORMAT = f"portabl manifest {VERSION}"
+DOCUMENT_BYTES_MAX = 256 * 2**20
+"""Longest manifest.json that is read: more than a hundred thousand segments."""
+
+OWN = ("counts", "document_sha256", "format", "root", "segments", "target_root")
+"""Fields of manifest.json that the writer computes; every other field is the caller's."""
+
+_COUNTS = ("at_target", "bytes", "delete_markers", "failed", "losses", "objects", "unread")
+_SEGMENT = ("bytes", "first", "last", "name", "records", "sha256", "text_bytes")
+_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
+_SEGMENT_NAME = re.compile(r"segments/([0-9]{6,})\.jsonl\.gz").fullmatch
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A gzip file of sorted records. ``size``: its bytes; ``text_size``: bytes unpacked; ``first``, ``last``: keys."""
+
+    name: str
+    sha256: str
+    records: int
+    size: int
+    text_size: int
+    first: bytes
+    last: bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in manifest.json."""
+        first, last = keys.to_json(self.first), keys.to_json(self.last)
+        values = (self.size, first, last, self.name, self.records, self.sha256, self.text_size)
+        return dict(zip(_SEGMENT, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest whose manifest.json is proven against itself; its records are proven by reading them.
+
+    ``document``: everything in manifest.json.
+    """
+
+    files: Files
+    document: Mapping[str, Any]
+    segments: tuple[Segment, ...]
+
+    @property
+    def root(self) -> str:
+        """Merkle root of what the source held, lower-case hex."""
+        return str(self.document["root"])
+
+    @property
+    def target_root(self) -> str:
+        """Merkle root of what the target holds; equal to `root` when everything arrived as it was."""
+        return str(self.document["target_root"])
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """Totals over all records (docs/manifest.md, counts)."""
+        counts: Mapping[str, Any] = self.document["counts"]
+        return counts
+
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        """Every line and its record, in order, while the segments stream by.
+
+        A record may be yielded before its segment's hash has been seen whole. Any difference (hash, size, order,
+        counts, roots) raises ManifestError before the iterator ends: only an iterator that ended has proven
+        anything. Memory is bounded by one line and one chunk.
+        """
+        totals = _Totals()
+        for segment in self.segments:
+            records = 0
+            for line in _lines(self.files, segment):
+                record = decode(line)
+                totals.add(record)
+                if (records == 0 and record.key != segment.first) or records == segment.records:
+                    raise ManifestError(f"{segment.name}: other records than {NAME} says", key=record.key)
+                records += 1
+                yield line, record
+            if records != segment.records or totals.last_key != segment.last:
+                raise ManifestError(f"{segment.name}: other records than {NAME} says")
+        for name, value in totals.document().items():
+            if self.document[name] != value:
+                raise ManifestError(f"{name} of {NAME} is {self.document[name]}, the records have {value}")
+
+
+class _Totals:
+    """What writer and reader compute alike over all records: order, counts, both trees."""
+
+    def __init__(self) -> None:
+        self._last: tuple[bytes, int] = (b"", -1)
+        self._numbers = dict.fromkeys((name for name in _COUNTS if name != "losses"), 0)
+        self._losses: Counter[str] = Counter()
+        self._source = Tree()
+        self._target = Tree()
+
+    @property
+    def last_key(self) -> bytes:
+        return self._last[0]
+
+    def add(self, record: Record) -> None:
+        here = sort_key(record)
+        if here <= self._last:
+            what = "twice" if here == self._last else f"after {keys.show(self._last[0])}"
+            raise ManifestError(f"records out of order: this one comes {what}", key=record.key)
+        hashed = leaf(record)
+        self._source.add(hashed)
+        if at_target(record):
+            arrived = target_leaf(record) if record.losses else hashed
+            if arrived is not None:
+                self._target.add(arrived)
+                self._numbers["at_target"] += 1
+        self._count(record)
+        self._last = here
+
+    def _count(self, record: Record) -> None:
+        numbers = self._numbers
+        numbers["delete_markers" if record.delete_marker else "objects"] += 1
+        numbers["bytes"] += record.size
+        numbers["unread"] += record.sha256 is None and not record.delete_marker
+        if record.losses:
+            fields = [_field(loss.field) for loss in record.losses]
+            numbers["failed"] += "object" in fields
+            self._losses.update(fields)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "counts": {**self._numbers, "losses": dict(self._losses)},
+            "root": self._source.root().hex(),
+            "target_root": self._target.root().hex(),
+        }
+
+
+def _field(name: str) -> str:
+    """Losses are counted by field; names users chose are counted together, so that counts stay small."""
+    return "user.*" if name.startswith("user.") else "tag.*" if name.startswith("tag.") else name
+
+
+class _SegmentWriter:
+    """One segment being written; invisible until `finish`."""
+
+    def __init__(self, files: Files, name: str, first: bytes) -> None:
+        self.name = name
+        self.first = first
+        self.records = 0
+        self._size = 0
+        self._text_size = 0
+        self._digest = hashlib.sha256()
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._gzip = zlib.compressobj(1, zlib.DEFLATED, 31)  # as zlib writes it the header has no time and no name
+        self._stack = contextlib.ExitStack()
+        self._file: BinaryIO = self._stack.enter_context(files.writer(name))
+
+    def add(self, line: bytes) -> None:
+        self.records += 1
+        self._buffer.append(line)
+        self._buffered += len(line) + 1
+        if self._buffered >= _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        text = b"\n".join([*self._buffer, b""])
+        self._text_size += len(text)
+        self._put(self._gzip.compress(text))
+        self._buffer.clear()
+        self._buffered = 0
+
+    def _put(self, packed: bytes) -> None:
+        self._digest.update(packed)
+        self._size += len(packed)
+        self._file.write(packed)
+
+    def finish(self, last: bytes) -> Segment:
+        with self._stack:
+            if self._buffer:
+                self._flush()
+            self._put(self._gzip.flush())
+        digest = self._digest.hexdigest()
+        return Segment(self.name, digest, self.records, self._size, self._text_size, self.first, last)
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        gone = ManifestError(f"{self.name} was given up")
+        with contextlib.suppress(ManifestError):
+            self._stack.__exit__(ManifestError, gone, None)
+
+
+class ManifestWriter:
+    """Takes records in order and writes a manifest; nothing is a manifest before `finish`.
+
+    Segments a crashed run left are overwritten. A finished manifest is not, unless ``replace`` says so; then it
+    stops being one at once. Leaving a ``with`` block without `finish` gives up the open segment.
+    """
+
+    def __init__(self, files: Files, segment_records: int = 100_000, *, replace: bool = False) -> None:
+        if segment_records < 1:
+            raise ValueError("a segment has at least one record")
+        if files.exists(NAME):
+            if not replace:
+                hint = "choose an empty place, or remove the manifest there"
+                raise UsageError("there is a finished manifest here already", storage=files.url, hint=hint)
+            files.delete(NAME)
+        self._files = files
+        self._segment_records = segment_records
+        self._totals = _Totals()
+        self._segments: list[Segment] = []
+        self._open: _SegmentWriter | None = None
+
+    def __enter__(self) -> ManifestWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abort()
+
+    def add(self, line: bytes, record: Record) -> None:
+        """Append ``record`` and its `encode`d ``line``. Raises ManifestError unless it comes after the one before."""
+        last = self._totals.last_key
+        self._totals.add(record)
+        if self._open is not None and self._open.records >= self._segment_records:
+            self._segments.append(self._open.finish(last))
+            self._open = None
+        if self._open is None:
+            name = _segment_name(len(self._segments))
+            self._open = _SegmentWriter(self._files, name, record.key)
+        self._open.add(line)
+
+    def finish(self, document: Mapping[str, Any]) -> Manifest:
+        """Close the last segment and write manifest.json with the caller's fields. Raises ManifestError."""
+        reserved = sorted(set(document) & set(OWN))
+        if reserved:
+            raise ManifestError(f"fields of {NAME} the writer computes itself: {', '.join(reserved)}")
+        canonical(document)  # what cannot be written fails before the last segment appears
+        if self._open is not None:
+            self._segments.append(self._open.finish(self._totals.last_key))
+            self._open = None
+        segments = [segment.to_json() for segment in self._segments]
+        full = {**document, "format": FORMAT, "segments": segments, **self._totals.document()}
+        full["document_sha256"] = _document_sha256(full)
+        self._remove_leftovers()
+        self._files.write(NAME, _text(full))
+        return _parsed(self._files, _text(full))
+
+    def _remove_leftovers(self) -> None:
+        """Segments a longer run left behind belong to no manifest."""
+        for name in self._files.names("segments/"):
+            match = _SEGMENT_NAME(name)
+            if match and int(match[1]) >= len(self._segments):
+                self._files.delete(name)
+
+    def abort(self) -> None:
+        """Give up the open segment, if any."""
+        if self._open is not None:
+            self._open.abort()
+            self._open = None
+
+
+def load(files: Files) -> Manifest:
+    """The manifest at a place. Raises ManifestError when there is none, or it is damaged, edited or of a newer format.
+
+    Only manifest.json is read: `Manifest.records` proves the rest.
+    """
+    try:
+        with files.open(NAME) as file:
+            data = file.read(DOCUMENT_BYTES_MAX + 1)
+    except NotFound:
+        raise ManifestError(f"no manifest here: there is no {NAME}", storage=files.url) from None
+    try:
+        return _parsed(files, data)
+    except ManifestError as error:
+        raise ManifestError(error.message, key=error.key, storage=files.url, hint=error.hint) from error
+
+
+def _parsed(files: Files, data: bytes) -> Manifest:
+    if len(data) > DOCUMENT_BYTES_MAX:
+        raise ManifestError(f"{NAME} is longer than {DOCUMENT_BYTES_MAX} bytes")
+    try:
+        document = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{NAME} is not JSON, or cut short: {type(error).__name__}") from error
+    _check_format(document)
+    try:
+        if _text(document) != data:
+            raise ManifestError(f"{NAME} was edited: it is not in canonical form")
+        if document.pop("document_sha256", None) != _document_sha256(document):
+            raise ManifestError(f"{NAME} was edited: document_sha256 does not match")
+        document["document_sha256"] = _document_sha256(document)
+        segments = tuple(_segment(number, value) for number, value in enumerate(document["segments"]))
+        _check_totals(document, segments)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ManifestError(f"{NAME} has missing or misshapen fields: {type(error).__name__}") from error
+    return Manifest(files, document, segments)
+
+
+def _check_format(document: Any) -> None:
+    form = document.get("format") if isinstance(document, dict) else None
+    match = re.fullmatch(r"portabl manifest ([1-9][0-9]{0,8})", form) if isinstance(form, str) else None
+    if not match:
+        raise ManifestError(f"{NAME} is no manifest of portabl: it does not name its format")
+    if int(match[1]) > VERSION:
+        hint = "upgrade portabl, then run the same command again"
+        raise ManifestError(f"format {match[1]} is newer than {VERSION}, the newest known here: upgrade", hint=hint)
+
+
+def _segment(number: int, value: dict[str, Any]) -> Segment:
+    first, last = key_of(value["first"]), key_of(value["last"])
+    segment = Segment(
+        value["name"], value["sha256"], value["records"], value["bytes"], value["text_bytes"], first, last
+    )
+    sizes = (segment.records, segment.size, segment.text_size)
+    good = (
+        segment.to_json() == value
+        and segment.name == _segment_name(number)  # so it cannot point elsewhere
+        and _HEX(segment.sha256)
+        and all(type(size) is int and 0 < size <= INT_MAX for size in sizes)
+        and first <= last
+    )
+    if not good:
+        raise ManifestError(f"segment {number} is described wrongly in {NAME}")
+    return segment
+
+
+def _check_totals(document: dict[str, Any], segments: tuple[Segment, ...]) -> None:
+    counts = document["counts"]
+    losses = counts["losses"]
+    numbers = [counts[name] for name in _COUNTS if name != "losses"]
+    good = (
+        tuple(sorted(counts)) == _COUNTS
+        and all(type(number) is int and 0 <= number <= INT_MAX for number in [*numbers, *losses.values()])
+        and sum(segment.records for segment in segments) == counts["objects"] + counts["delete_markers"]
+        and all(one.last <= other.first for one, other in itertools.pairwise(segments))
+        and _HEX(document["root"])
+        and _HEX(document["target_root"])
+    )
+    if not good:
+        raise ManifestError(f"the totals of {NAME} contradict each other")
+
+
+def _segment_name(number: int) -> str:
+    return f"segments/{number:06d}.jsonl.gz"
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    try:
+        return canonical(document).encode("utf-8") + b"\n"
+    except UnicodeEncodeError as error:
+        raise ManifestError("text in the document is no valid Unicode") from error
+
+
+def _document_sha256(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(document)[:-1]).hexdigest()
+
+
+def _lines(files: Files, segment: Segment) -> Iterator[bytes]:
+    """Lines of a segment, unpacked within its recorded sizes; every check is done when the iterator ends."""
+    rest = b""
+    text_size = 0
+    for text in _unpacked(files, segment):
+        text_size += len(text)
+        *lines, rest = (rest + text).split(b"\n")
+        if text_size > segment.text_size or len(rest) > LINE_BYTES_MAX:
+            raise ManifestError(f"{segment.name} unpacks to more than {NAME} says")
+        yield from lines
+    if rest or text_size != segment.text_size:
+        raise ManifestError(f"{segment.name} is cut short or was changed")
+
+
+def _unpacked(files: Files, segment: Segment) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    size = 0
+    unpack = zlib.decompressobj(31)
+    with _opened(files, segment) as file:
+        while packed := file.read(_CHUNK):
+            size += len(packed)
+            digest.update(packed)
+            if size > segment.size or unpack.eof:
+                raise ManifestError(f"{segment.name} is longer than {NAME} says")
+            while packed:
+                try:
+                    text = unpack.decompress(packed, 4 * _CHUNK)
+                except zlib.error as error:
+                    raise ManifestError(f"{segment.name} is damaged: {error}") from error
+                yield text
+                packed = unpack.unconsumed_tail
+    yield unpack.flush()
+    if not unpack.eof or unpack.unused_data or size != segment.size or digest.hexdigest() != segment.sha256:
+        raise ManifestError(f"{segment.name} is cut short or was changed: its SHA-256 is {digest.hexdigest()}")
+
+
+def _opened(files: Files, segment: Segment) -> BinaryIO:
+    try:
+        return files.open(segment.name)
+    except NotFound:
+        raise ManifestError(f"{segment.name} is missing", storage=files.url) from None
