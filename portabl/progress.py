@@ -1,4 +1,4 @@
-"""How far a run is, for whoever watches. The engine counts; a timer thread looks at the counters a few times a second."""
+"""How far a run is, for whoever watches. The engine counts; a timer thread looks a few times a second."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Stage:
 
 
 class Polled:
-    """Counts, and lets a timer thread draw every ``interval_seconds``. A stream that breaks ends the drawing, not the run."""
+    """Counts; a timer thread draws every ``interval_seconds``. A stream that breaks ends the drawing, not the run."""
 
     def __init__(self, stream: IO[str], interval_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream

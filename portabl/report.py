@@ -34,7 +34,8 @@ class Report:
     ``unchanged``: written by an earlier run and still what it wrote. ``changed``: the part of ``copied`` that replaced
     an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
     scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
-    ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would be done.
+    ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
+    be done.
     """
 
     source: str
@@ -88,8 +89,8 @@ class Issue:
 class Verification:
     """A location compared with a manifest. ``objects`` the manifest's, ``checked`` those looked at, sizes in bytes.
 
-    ``size_differs``, ``content_differs`` and ``metadata_differs`` count objects by what differs first. ``extra`` objects are
-    named but are no failure: a manifest speaks of its own objects only. ``issues``: the first of ``issues_total``.
+    ``size_differs``, ``content_differs`` and ``metadata_differs`` count objects by what differs first. ``extra`` objects
+    are named but are no failure: a manifest speaks of its own objects only. ``issues``: the first of ``issues_total``.
     ``losses``: objects whose losses the manifest itself admits. ``root``: the manifest's, ``root_proven``: the one
     computed from what was found, "" when the level does not read everything.
     """
@@ -205,7 +206,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def verification_text(found: Verification) -> str:
-    """A verification for people: one line an issue (- missing, * different, + extra, ! unreadable), then the figures."""
+    """A verification for people: one line an issue (- missing, * different, + extra, ! unreadable), then figures."""
     return "\n".join(_verification_lines(found)) + "\n"
 
 
@@ -273,13 +274,13 @@ def report_document(report: Report) -> dict[str, object]:
 
 
 _COUNTS = (
-    ("objects", "bytes", "copied", "bytes_copied", "adopted", "unchanged", "changed")
-    + ("failed", "deleted", "extra")
-)  # fmt: skip
+    *("objects", "bytes", "copied", "bytes_copied", "adopted", "unchanged", "changed"),
+    *("failed", "deleted", "extra"),
+)
 _CHECKS = (
-    ("objects", "checked", "bytes_checked", "missing", "size_differs", "content_differs", "metadata_differs")
-    + ("unreadable", "extra", "losses", "issues_total")
-)  # fmt: skip
+    *("objects", "checked", "bytes_checked", "missing", "size_differs", "content_differs", "metadata_differs"),
+    *("unreadable", "extra", "losses", "issues_total"),
+)
 
 
 def _loss_document(loss: LossGroup) -> dict[str, object]:

@@ -1,0 +1,95 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from portabl.cli.output import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class LocationType(click.ParamType):
+    """A location: parsed later, by the registry; here only for completion."""
+
+    name = "location"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
+        """Provider names, else files."""
+        from portabl.errors import ConfigError
+        from portabl.providers import load
+
+        try:
+            names = [f"{name}:" for name in load().providers if f"{name}:".startswith(incomplete)]
+        except ConfigError:  # completion is no place to complain
+            names = []
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+LOCATION = LocationType()
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def callback(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
+        session = ctx.find_object(Session)
+        if session is not None and value not in (None, False):
+            setattr(session, name, value)
+        return value
+
+    return callback
+
+
+def common(function: F) -> F:
+    """``--config``, ``-v`` and ``-q``: before or after the command's name."""
+    for option in (
+        click.option(
+            "--config",
+            metavar="FILE",
+            expose_value=False,
+            callback=_remember("config_path"),
+            help="Providers are read from this file. Default: ./portabl.toml, then the user's configuration directory.",
+        ),
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember("quiet"),
+            help="No progress on stderr.",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember("verbose"),
+            help="Tracebacks and more.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def as_json(function: F) -> F:
+    """``--json``."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember("json"),
+        help="Print exactly one JSON document on stdout, also on errors.",
+    )(function)
+
+
+def threads(function: F) -> F:
+    """``--threads``."""
+    return click.option(
+        "--threads", type=click.IntRange(1, 512), default=32, show_default=True, help="Requests under way at once."
+    )(function)
+
+
+PROOFS = click.Choice(["size", "ingest", "readback"])
