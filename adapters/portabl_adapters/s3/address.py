@@ -1,0 +1,80 @@
+"""Where a bucket is: endpoint, region, addressing, TLS; and the exact URL of every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote_from_bytes, urlsplit
+
+from portabl.errors import ConfigError, Refused
+
+DEFAULT_REGION = "us-east-1"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DOTS = re.compile(rb"(?:^|/)\.{1,2}(?:/|$)")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One bucket at one endpoint. ``base`` is the bucket's URL with its slash at the end: every key's URL begins so."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    base: str
+    host: str
+    ca_bundle: str = ""
+    insecure: bool = False
+
+    def url(self, key: bytes) -> str:
+        """URL of one key: unreserved characters and ``/`` as they are, every other byte percent-encoded (RFC 3986).
+
+        Raises Refused for the empty key: its URL would be the bucket's own, where a PUT creates and a DELETE removes a bucket.
+        """
+        if not key:
+            raise Refused("an object without a name cannot exist in S3", key=key)
+        return self.base + quote_from_bytes(key)
+
+    @property
+    def bucket_url(self) -> str:
+        """URL of the bucket itself, for listings."""
+        return self.base[:-1] if self.base.count("/") > 3 else self.base
+
+
+def has_dot_segment(key: bytes) -> bool:
+    """Whether libcurl would change the path: it resolves ``.`` and ``..`` segments and cannot be told not to while signing."""
+    return b"." in key and _DOTS.search(key) is not None
+
+
+def parse_address(settings: Mapping[str, object], bucket: str) -> Address:
+    """Read endpoint, region, addressing, ca_bundle and insecure. Raises ConfigError."""
+    region = str(settings.get("region") or DEFAULT_REGION)
+    endpoint = str(settings.get("endpoint") or "")
+    addressing = str(settings.get("addressing") or ("path" if endpoint or "." in bucket else "virtual"))
+    parts = urlsplit(endpoint or f"https://s3.{region}.amazonaws.com")
+    _refuse_bad(parts.scheme, parts.hostname, addressing, bucket, secret="@" in parts.netloc, extra=parts.query)
+    host = _host(parts.scheme, parts.hostname or "", parts.port)
+    root = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+    if addressing == "virtual":
+        base = f"{parts.scheme}://{bucket}.{host}{parts.path.rstrip('/')}/"
+    else:
+        base = f"{root}/{bucket}/"
+    ca_bundle = str(settings.get("ca_bundle") or "")
+    return Address(root, region, bucket, base, host, ca_bundle, settings.get("insecure") is True)
+
+
+def _refuse_bad(scheme: str, host: str | None, addressing: str, bucket: str, *, secret: bool, extra: str) -> None:
+    if secret:
+        raise ConfigError("the endpoint must not hold a user name or password")
+    if scheme not in _DEFAULT_PORTS or not host or extra:
+        raise ConfigError("the endpoint must be a URL such as https://s3.example.com")
+    if addressing not in ("path", "virtual"):
+        raise ConfigError(f'addressing must be "path" or "virtual", not "{addressing}"')
+    if not _BUCKET.fullmatch(bucket):
+        raise ConfigError(f'"{bucket}" is no bucket name')
+
+
+def _host(scheme: str, host: str, port: int | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port in (None, _DEFAULT_PORTS[scheme]) else f"{shown}:{port}"

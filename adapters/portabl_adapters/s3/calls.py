@@ -1,0 +1,216 @@
+"""Requests that survive trouble: retries, credentials renewed, pace kept, errors in portabl's words.
+
+Limits: `ATTEMPTS` tries a request; waits of 0.1 s doubling to at most 10 s, with jitter, or what Retry-After says up to 30 s;
+10 s to connect; ``stall_seconds`` (30) without a byte ends a try. Answers 429, 500, 502, 503, 504 and RequestTimeout are tried
+again; all else is an answer.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from portabl.errors import (
+    AccessDenied,
+    Changed,
+    ConfigError,
+    ContainerMissing,
+    NotFound,
+    PortablError,
+    Refused,
+    StorageError,
+    Throttled,
+    Unreachable,
+)
+from portabl_adapters.s3 import replies
+from portabl_adapters.s3.address import Address, has_dot_segment
+from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
+from portabl_adapters.s3.pace import Pace
+from portabl_adapters.s3.wire import EMPTY_SHA256, Answer, CurlHandle, Header, Lost, Sink, Transport
+
+ATTEMPTS = 8
+WAIT_FIRST_SECONDS = 0.1
+WAIT_MOST_SECONDS = 10.0
+RETRY_AFTER_MOST_SECONDS = 30.0
+_AGAIN = frozenset({429, 500, 502, 503, 504})
+_SLOW_DOWN = frozenset({429, 503})
+_EXPIRED = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "RequestExpired"}
+)
+_CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}) | _EXPIRED
+
+
+class Calls:
+    """All requests of one storage. Every thread has its own handle; `close` closes them all."""
+
+    def __init__(self, name: str, address: Address, credentials: Credentials, threads: int, stall_seconds: int) -> None:
+        self.name = name
+        self.address = address
+        self.credentials = credentials
+        self.pace = Pace(threads)
+        self._stall_seconds = stall_seconds
+        self._local = threading.local()
+        self._handles: list[Transport] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def object(
+        self,
+        method: str,
+        key: bytes,
+        query: str = "",
+        headers: Sequence[Header] = (),
+        body: bytes | memoryview = b"",
+        sha256: str = EMPTY_SHA256,
+        *,
+        sink: Sink | None = None,
+        recover: Callable[[], Answer | None] | None = None,
+    ) -> Answer:
+        """One request about one key, retried. ``key`` is the full key, prefix included.
+
+        ``recover`` is asked after an answer was lost before the request is sent again: what it returns is the answer.
+        """
+        url = self.address.url(key) + query
+        return self.call(
+            method, url, headers, body, sha256, sink=sink, recover=recover, exact=has_dot_segment(key), key=key
+        )
+
+    def bucket(self, query: str, attempts: int = ATTEMPTS) -> Answer:
+        """One GET about the bucket, retried."""
+        return self.call("GET", self.address.bucket_url + query, attempts=attempts)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[Header] = (),
+        body: bytes | memoryview = b"",
+        sha256: str = EMPTY_SHA256,
+        *,
+        sink: Sink | None = None,
+        recover: Callable[[], Answer | None] | None = None,
+        exact: bool = False,
+        key: bytes | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> Answer:
+        """Send until there is an answer worth returning. Raises Unreachable, Throttled, AccessDenied or ConfigError."""
+        renewed = False
+        for attempt in range(1, attempts + 1):
+            keys = self.credentials.current()
+            handle = self._handle(exact or not libcurl_signs(keys.access))
+            answer: Answer | None = None
+            lost: Lost | None = None
+            self.pace.enter()
+            try:
+                answer = handle.send(method, url, headers, body, sha256, keys, sink)
+            except Lost as trouble:
+                lost = trouble
+            finally:
+                self.pace.leave(slow_down=answer is not None and answer.status in _SLOW_DOWN)
+            if answer is not None and not _again(answer):
+                if answer.status not in (400, 401, 403) or renewed or not self._expired(answer):
+                    return answer
+                renewed = True
+                if not self.credentials.renew(keys):
+                    return answer
+                continue
+            if attempt == attempts or (lost is not None and lost.hopeless):
+                raise self._give_up(answer, lost, key, attempts)
+            if lost is not None and lost.arrived and recover is not None and (found := recover()) is not None:
+                return found
+            time.sleep(_wait_seconds(attempt, answer))
+        raise Unreachable("the credentials expire faster than they are renewed", storage=self.name)
+
+    def _expired(self, answer: Answer) -> bool:
+        return replies.error_code(answer.body) in _EXPIRED
+
+    def _handle(self, exact: bool) -> Transport:
+        name = "boto" if exact else "curl"
+        handle: Transport | None = getattr(self._local, name, None)
+        if handle is None or self._closed:
+            if self._closed:
+                raise StorageError("used after it was closed", storage=self.name)
+            handle = (
+                BotoHandle(self.address, self._stall_seconds)
+                if exact
+                else CurlHandle(self.address, self._stall_seconds)
+            )
+            setattr(self._local, name, handle)
+            with self._lock:
+                self._handles.append(handle)
+        return handle
+
+    def close(self) -> None:
+        """Close every connection; a request after that raises StorageError."""
+        with self._lock:
+            self._closed = True
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            handle.close()
+
+    def _give_up(self, answer: Answer | None, lost: Lost | None, key: bytes | None, attempts: int) -> PortablError:
+        if lost is not None:
+            return self._unreachable(lost, key, attempts)
+        assert answer is not None
+        if answer.status in _SLOW_DOWN:
+            return Throttled(f"still asked to slow down after {attempts} tries", key=key, storage=self.name)
+        return Unreachable(f"answers {self.said(answer)} after {attempts} tries", key=key, storage=self.name)
+
+    def _unreachable(self, lost: Lost, key: bytes | None, attempts: int) -> PortablError:
+        text = self.credentials.redact(lost.text)
+        if lost.tls:
+            hint = (
+                "set ca_bundle to the PEM file of the authority that signed it (or insecure = true, at your own risk)"
+            )
+            return Unreachable(f"the server's certificate is not trusted: {text}", storage=self.name, hint=hint)
+        if lost.hopeless:
+            return ConfigError(f"the endpoint cannot be used: {text}", storage=self.name)
+        if lost.too_large:
+            return Changed("far more bytes arrive than were listed", key=key, storage=self.name)
+        hint = "" if lost.arrived else f"is {self.address.endpoint} right, and is the server running?"
+        return Unreachable(f"no answer after {attempts} tries: {text}", key=key, storage=self.name, hint=hint)
+
+    def said(self, answer: Answer) -> str:
+        """Status, code and message of an error answer, without secrets."""
+        code, message = replies.error_code(answer.body), replies.error_message(answer.body)
+        return self.credentials.redact(" ".join(part for part in (str(answer.status), code, message) if part))
+
+    def error(self, answer: Answer, key: bytes | None = None) -> StorageError:  # noqa: PLR0911 - a table
+        """The error of portabl that an answer which is no success stands for."""
+        code, said, name = replies.error_code(answer.body), self.said(answer), self.name
+        if code == "NoSuchBucket":
+            return ContainerMissing(f'no bucket "{self.address.bucket}"', storage=name)
+        if code == "RequestTimeTooSkewed":
+            return AccessDenied(
+                "the clocks of this machine and of the store differ too much", storage=name, hint="set the clock"
+            )
+        if code in _CREDENTIALS:
+            return AccessDenied(f"the credentials are refused: {said}", storage=name)
+        if answer.status in (401, 403):
+            return AccessDenied(f"not allowed: {said}", key=key, storage=name)
+        if answer.status == 404:
+            return NotFound("no such object" if key is not None else f"not found: {said}", key=key, storage=name)
+        if answer.status == 412:
+            return Changed("the object is no longer the one that was listed", key=key, storage=name)
+        if answer.status in (301, 307, 308):
+            region = answer.text(b"x-amz-bucket-region")
+            hint = f'set region = "{region}"' if region else "check endpoint and region"
+            return Unreachable(f"the bucket lives elsewhere: {said}", storage=name, hint=hint)
+        if answer.status in (400, 405, 409, 411, 413, 414, 501):
+            return Refused(f"refused: {said}", key=key, storage=name)
+        return Unreachable(f"unexpected answer: {said}", key=key, storage=name)
+
+
+def _again(answer: Answer) -> bool:
+    if answer.status in _AGAIN:
+        return True
+    return answer.status == 400 and replies.error_code(answer.body) == "RequestTimeout"
+
+
+def _wait_seconds(attempt: int, answer: Answer | None) -> float:
+    asked = answer.text(b"retry-after") if answer is not None else ""
+    if asked.isascii() and asked.isdigit():
+        return min(float(asked), RETRY_AFTER_MOST_SECONDS)
+    return min(WAIT_MOST_SECONDS, WAIT_FIRST_SECONDS * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -1,0 +1,201 @@
+"""What needs botocore: the credentials chain, and requests libcurl cannot sign. Loaded only when one of these is wanted.
+
+Requests libcurl cannot sign: keys with ``.`` or ``..`` segments (it resolves them) and access keys with characters it would
+percent-encode in the credential (OpenStack Swift's ``account:user``). They are signed by botocore and sent by its own session.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from portabl.errors import AccessDenied
+from portabl_adapters.s3.address import Address
+from portabl_adapters.s3.wire import ANSWER_BYTES_MAX, CONNECT_SECONDS, Answer, Header, Keys, Lost, Sink
+
+if TYPE_CHECKING:
+    from botocore.httpsession import URLLib3Session
+
+RECHECK_SECONDS = 60
+"""How often the credentials chain is asked whether its keys changed (botocore itself renews them before they expire)."""
+_PLAIN_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.~-]+")
+
+
+def libcurl_signs(access_key: str) -> bool:
+    """Whether libcurl puts this access key into a request as it is."""
+    return _PLAIN_ACCESS_KEY.fullmatch(access_key) is not None
+
+
+class Credentials:
+    """Present keys: from the configuration, else from boto3's chain (environment, profile, SSO, instance role ...)."""
+
+    def __init__(self, secret: Callable[[str], str | None], profile: str, storage: str) -> None:
+        self._secret = secret
+        self._profile = profile
+        self._storage = storage
+        self._lock = threading.Lock()
+        self._keys: Keys | None = None
+        self._chain: Any = None
+        self._recheck = float("inf")
+
+    def current(self) -> Keys:
+        """The keys to sign with now: the same object until they change. Raises AccessDenied when there are none."""
+        keys = self._keys
+        if keys is not None and time.monotonic() < self._recheck:
+            return keys
+        with self._lock:
+            if self._keys is None or time.monotonic() >= self._recheck:
+                self._take(self._ask())
+            assert self._keys is not None
+            return self._keys
+
+    def renew(self, refused: Keys) -> bool:
+        """Ask again after ``refused`` was refused as expired; whether there are others now."""
+        with self._lock:
+            if self._keys is refused:
+                self._chain = None
+                self._take(self._ask())
+            return self._keys is not refused
+
+    def redact(self, text: str) -> str:
+        """``text`` without any secret in it."""
+        keys = self._keys
+        for secret in (keys.secret, keys.token) if keys else ():
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    def _take(self, keys: Keys) -> None:
+        old = self._keys
+        if old is None or (old.access, old.secret, old.token) != (keys.access, keys.secret, keys.token):
+            self._keys = keys
+
+    def _ask(self) -> Keys:
+        access = self._secret("access_key_id")
+        if access is not None:
+            secret = self._secret("secret_access_key")
+            if not secret:
+                raise AccessDenied(
+                    "an access key without its secret", storage=self._storage, hint="set secret_access_key too"
+                )
+            return Keys(access, secret, self._secret("session_token") or "")
+        return self._ask_chain()
+
+    def _ask_chain(self) -> Keys:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            if self._chain is None:
+                self._chain = boto3.Session(profile_name=self._profile or None).get_credentials()
+            frozen = self._chain.get_frozen_credentials() if self._chain is not None else None
+        except BotoCoreError as error:
+            raise AccessDenied(f"the credentials chain failed: {type(error).__name__}", storage=self._storage) from None
+        if frozen is None or not frozen.access_key:
+            hint = "set access_key_id and secret_access_key, or AWS_PROFILE, or run where a role is attached"
+            raise AccessDenied("no credentials found", storage=self._storage, hint=hint)
+        self._recheck = time.monotonic() + RECHECK_SECONDS
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+class BotoHandle:
+    """The same as CurlHandle with botocore's signer and session, which leave the path as it is. Slower: 4 times the CPU."""
+
+    def __init__(self, address: Address, stall_seconds: int) -> None:
+        self._region = address.region
+        self._session = _session(address, stall_seconds)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[Header],
+        body: bytes | memoryview,
+        sha256: str,
+        keys: Keys,
+        sink: Sink | None,
+    ) -> Answer:
+        """One request, one answer. Raises Lost."""
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials as BotoCredentials
+
+        request = AWSRequest(method, url, headers=_pairs(headers), data=bytes(body))
+        request.headers["x-amz-content-sha256"] = sha256
+        request.headers["User-Agent"] = "portabl"
+        request.context["payload_signing_enabled"] = True
+        S3SigV4Auth(BotoCredentials(keys.access, keys.secret, keys.token or None), "s3", self._region).add_auth(request)
+        prepared = request.prepare()
+        prepared.stream_output = True
+        for name, value in prepared.headers.items():
+            if not value.isascii():
+                prepared.headers[name] = value.encode("utf-8", "surrogateescape")
+        return self._exchange(prepared, sink)
+
+    def _exchange(self, prepared: Any, sink: Sink | None) -> Answer:
+        from botocore.exceptions import BotoCoreError, ConnectTimeoutError, EndpointConnectionError, SSLError
+        from urllib3.exceptions import HTTPError
+
+        try:
+            response = self._session.send(prepared)
+            lines = [f"HTTP/1.1 {response.status_code}".encode()]
+            lines += [_line(name, value) for name, value in response.raw.headers.items()]
+            body = _receive(response.raw, lines, sink)
+        except (EndpointConnectionError, ConnectTimeoutError):
+            raise Lost(7, "cannot connect") from None
+        except SSLError:
+            raise Lost(60, "the server's certificate is not trusted") from None
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise Lost(56, f"the connection broke ({type(error).__name__})") from None
+        return Answer(response.status_code, lines, body)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+
+def _session(address: Address, stall_seconds: int) -> URLLib3Session:
+    from botocore.httpsession import URLLib3Session
+    from botocore.utils import get_environ_proxies
+
+    verify: bool | str = False if address.insecure else (address.ca_bundle or True)
+    proxies = get_environ_proxies(address.endpoint)
+    return URLLib3Session(
+        verify=verify, proxies=proxies, timeout=(CONNECT_SECONDS, stall_seconds), max_pool_connections=1
+    )
+
+
+def _pairs(headers: Sequence[Header]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for header in headers:
+        text = header.decode("utf-8", "surrogateescape") if isinstance(header, bytes) else header
+        name, colon, value = text.partition(":")
+        if colon:
+            found[name] = value.strip()
+        else:
+            found[name.removesuffix(";")] = ""
+    return found
+
+
+def _line(name: str, value: str) -> bytes:
+    return f"{name}: {value}".encode("latin-1", "replace")  # http.client decodes headers as Latin-1: this undoes it
+
+
+def _receive(raw: Any, lines: list[bytes], sink: Sink | None) -> bytes | memoryview:
+    try:
+        if sink is None:
+            data: bytes = raw.read(ANSWER_BYTES_MAX + 1, decode_content=False)
+            if len(data) > ANSWER_BYTES_MAX:
+                raise Lost(63, "the answer is larger than expected")
+            return data
+        sink.attach(lines)
+        while chunk := raw.read(256 * 1024, decode_content=False):
+            if sink.write(chunk) is not None:
+                raw.close()
+                break
+        return sink.body
+    finally:
+        raw.release_conn()

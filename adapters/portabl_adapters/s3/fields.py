@@ -1,0 +1,164 @@
+"""Metadata to request headers and back. Values are bytes on the wire, UTF-8 with surrogateescape in the model."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote
+
+from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, Loss, Metadata, ObjectInfo
+from portabl_adapters.s3.wire import Answer, Header
+
+_REDIRECT = "website-redirect-location"
+_CONTENT = tuple((name.encode(), name) for name in HEADERS if name != _REDIRECT)
+_META = b"x-amz-meta-"
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile("[\r\n\0]")
+_WIRE_NAME = {_REDIRECT: "x-amz-website-redirect-location"}
+
+
+def metadata_of(answer: Answer, tags: Mapping[str, str], *, keep_class: bool) -> Metadata:
+    """What a GET or HEAD answer says an object carries, with the tags asked for apart."""
+    found = answer.headers
+    headers = {name: _text(found[raw]) for raw, name in _CONTENT if raw in found}
+    if headers.get("content-type") in (DEFAULT_CONTENT_TYPE, ""):
+        del headers["content-type"]
+    if "content-encoding" in headers:
+        _drop_chunked(headers)
+    if b"x-amz-website-redirect-location" in found:
+        headers[_REDIRECT] = _text(found[b"x-amz-website-redirect-location"])
+    user = {_text(name[11:]): _text(value) for name, value in found.items() if name.startswith(_META)}
+    storage_class = _text(found.get(b"x-amz-storage-class", b"")) if keep_class else ""
+    return Metadata(headers, user, tags, storage_class)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _drop_chunked(headers: dict[str, str]) -> None:
+    """``aws-chunked`` is how a client sent the object, not what it is; some servers store it all the same."""
+    codings = [part.strip() for part in headers["content-encoding"].split(",")]
+    kept = [part for part in codings if part.lower() != "aws-chunked"]
+    if not kept or kept == [""]:
+        del headers["content-encoding"]
+    elif len(kept) < len(codings):
+        headers["content-encoding"] = ",".join(kept)
+
+
+def info_of(
+    answer: Answer, size: int, tags: Mapping[str, str], losses: tuple[Loss, ...], *, etag_is_md5: bool, keep_class: bool
+) -> ObjectInfo:
+    """`ObjectInfo` from the headers of a GET or HEAD."""
+    found = answer.headers
+    etag = _text(found.get(b"etag", b"")).strip('"')
+    missing = found.get(b"x-amz-missing-meta", b"0")
+    if missing not in (b"0", b""):
+        losses = (*losses, Loss("user", f"{_text(missing)} values that no header can hold are hidden by the source"))
+    return ObjectInfo(
+        size,
+        etag,
+        _text(found.get(b"x-amz-version-id", b"")),
+        _text(found.get(b"last-modified", b"")),
+        metadata_of(answer, tags, keep_class=keep_class),
+        digests_of(found, etag, etag_is_md5=etag_is_md5),
+        losses,
+    )
+
+
+def digests_of(found: Mapping[bytes, bytes], etag: str, *, etag_is_md5: bool) -> dict[str, str]:
+    """Full-object digests an answer claims. An ETag is an MD5 only of a single-part object without SSE-KMS or SSE-C."""
+    digests: dict[str, str] = {}
+    if etag_is_md5 and _MD5.fullmatch(etag) and not encrypted(found):
+        digests["md5"] = etag
+    claimed = found.get(b"x-amz-checksum-sha256", b"")
+    if claimed and b"-" not in claimed and found.get(b"x-amz-checksum-type", b"FULL_OBJECT") == b"FULL_OBJECT":
+        try:
+            raw = base64.b64decode(claimed, validate=True)
+        except ValueError:
+            raw = b""
+        if len(raw) == 32:
+            digests["sha256"] = raw.hex()
+    return digests
+
+
+def encrypted(found: Mapping[bytes, bytes]) -> bool:
+    """Whether the ETag is no digest because of server-side encryption (SSE-KMS, SSE-C)."""
+    if b"x-amz-server-side-encryption-customer-algorithm" in found:
+        return True
+    return found.get(b"x-amz-server-side-encryption", b"AES256") != b"AES256"
+
+
+def is_md5(etag: str) -> bool:
+    """Whether an ETag looks like an MD5."""
+    return _MD5.fullmatch(etag) is not None
+
+
+def request_headers(metadata: Metadata, dropped: frozenset[str]) -> tuple[list[Header], list[Loss]]:
+    """Headers that store ``metadata``, and what cannot be said in headers or is in ``dropped`` (kinds the store refused).
+
+    Content-Type is always sent, so that no store guesses one. The empty value is ``Name;`` as libcurl wants it.
+    """
+    lines: list[Header] = []
+    losses: list[Loss] = []
+    if "content-type" not in metadata.headers:
+        lines.append(f"Content-Type: {DEFAULT_CONTENT_TYPE}")
+    for name, value in metadata.headers.items():
+        if name in dropped:
+            losses.append(Loss(name, "the target does not hold this header", value))
+        elif name == "expires" and "expires that is no date" in dropped and not is_http_date(value):
+            losses.append(Loss(name, "the target takes only dates here", value))
+        else:
+            _add(lines, losses, name, _WIRE_NAME.get(name, name), value)
+    for name, value in metadata.user.items():
+        _add(lines, losses, f"user.{name}", f"x-amz-meta-{name}", value)
+    if metadata.tags:
+        if "tags" in dropped:
+            losses += (
+                Loss(f"tag.{name}", "the target has no object tags", value) for name, value in metadata.tags.items()
+            )
+        else:
+            lines.append(f"x-amz-tagging: {tagging(metadata.tags)}")
+    if metadata.storage_class:
+        if f"storage-class {metadata.storage_class}" in dropped:
+            losses.append(Loss("storage-class", "the target does not have this storage class", metadata.storage_class))
+        else:
+            lines.append(f"x-amz-storage-class: {metadata.storage_class}")
+    return lines, losses
+
+
+def tagging(tags: Mapping[str, str]) -> str:
+    """Value of x-amz-tagging: percent-encoded, a space as %20 (Ceph does not decode a plus sign)."""
+    return "&".join(f"{_quote(name)}={_quote(value)}" for name, value in tags.items())
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def _add(lines: list[Header], losses: list[Loss], field: str, wire_name: str, value: str) -> None:
+    if not _NAME.fullmatch(wire_name):
+        losses.append(Loss(field, "the name cannot be a header", value))
+    elif _BAD_VALUE.search(value):
+        losses.append(Loss(field, "a header cannot hold line breaks", value))
+    else:
+        line = f"{wire_name}: {value}" if value.strip(" \t") else f"{wire_name};"
+        lines.append(line if line.isascii() else line.encode("utf-8", "surrogateescape"))
+
+
+def is_http_date(value: str) -> bool:
+    """Whether a value is a date some store may insist on for Expires."""
+    try:
+        parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def base64_md5(body: bytes) -> str:
+    """Value of Content-MD5."""
+    return base64.b64encode(hashlib.md5(body).digest()).decode("ascii")

@@ -1,0 +1,68 @@
+"""Fields a store refuses: found out by trying, remembered, named as losses.
+
+A store that has no tags or no redirects answers 501 to the whole request. What to leave out is tried in the order of least loss,
+and remembered only when leaving it out is what helped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from portabl.model import Loss, Metadata
+from portabl_adapters.s3 import replies
+from portabl_adapters.s3.fields import is_http_date, request_headers
+from portabl_adapters.s3.wire import Answer, Header
+
+_REDIRECT = "website-redirect-location"
+_OF_THIS_OBJECT = frozenset({"InvalidTag", "BadRequest", "InvalidTagError"})
+
+
+class Fitting:
+    """What one store does not hold, learned once."""
+
+    def __init__(self) -> None:
+        self._dropped: frozenset[str] = frozenset()
+
+    @property
+    def keeps_tags(self) -> bool:
+        """Whether tags have not been refused so far."""
+        return "tags" not in self._dropped
+
+    def send(self, metadata: Metadata, send: Callable[[Sequence[Header]], Answer]) -> tuple[Answer, list[Loss]]:
+        """``send`` the headers of ``metadata``, with fewer fields if need be. Returns the last answer, and what was left out."""
+        headers, losses = request_headers(metadata, self._dropped)
+        answer = first = send(headers)
+        if answer.status < 300:
+            return answer, losses
+        for trial in _trials(answer, metadata, self._dropped):
+            headers, losses = request_headers(metadata, self._dropped | trial)
+            answer = send(headers)
+            if answer.status < 300:
+                if replies.error_code(first.body) not in _OF_THIS_OBJECT:
+                    self._dropped |= trial
+                return answer, losses
+        return first, losses
+
+
+def _trials(answer: Answer, metadata: Metadata, dropped: frozenset[str]) -> Iterator[frozenset[str]]:
+    suspects = [kind for kind in _suspects(answer, metadata) if kind not in dropped]
+    for kind in suspects:
+        yield frozenset({kind})
+    if len(suspects) > 1:
+        yield frozenset(suspects)
+
+
+def _suspects(answer: Answer, metadata: Metadata) -> list[str]:
+    code = replies.error_code(answer.body)
+    found: list[str] = []
+    if answer.status == 501 or code in {"NotImplemented", *_OF_THIS_OBJECT}:
+        found += ["tags"] if metadata.tags else []
+    if answer.status == 501 or code == "NotImplemented":
+        found += [_REDIRECT] if _REDIRECT in metadata.headers else []
+    if metadata.storage_class and (
+        answer.status == 501 or code in ("InvalidStorageClass", "InvalidArgument", "NotImplemented")
+    ):
+        found.append(f"storage-class {metadata.storage_class}")
+    if answer.status == 400 and not is_http_date(metadata.headers.get("expires", "")) and "expires" in metadata.headers:
+        found.append("expires that is no date")
+    return found

@@ -1,0 +1,204 @@
+"""What S3 says in XML, read without trust.
+
+Only UTF-8, no document type, no entities of its own, bounded size, the expected root element: anything else is no answer.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from portabl.model import Entry
+
+XML_BYTES_MAX = 16 * 2**20
+
+
+class Unreadable(Exception):
+    """An XML answer that cannot be believed."""
+
+
+def parse(body: bytes | memoryview, *roots: str) -> tuple[ET.Element, str]:
+    """The root element, which must be one of ``roots``, and its namespace as ``{...}`` or "". Raises Unreadable."""
+    data = bytes(body)
+    if len(data) > XML_BYTES_MAX or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise Unreadable("the XML is too large, or declares a document type or entities")
+    try:
+        parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no document type, hence no entities; the size is bounded
+        parser.feed(data)
+        root = parser.close()
+    except (ET.ParseError, ValueError, LookupError) as error:
+        raise Unreadable(f"not well-formed XML: {error}") from None
+    namespace, brace, name = root.tag.rpartition("}")
+    if name not in roots:
+        raise Unreadable(f"the answer is <{name[:60]}>, expected <{roots[0]}>")
+    return root, namespace + brace
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing: entries with full keys, and the token of the next page ("" at the end)."""
+
+    entries: list[Entry]
+    truncated: bool
+    token: str
+
+
+def listing(body: bytes | memoryview, version: int = 2) -> Page:
+    """A page of ListObjectsV2 or ListObjects (v1). Raises Unreadable.
+
+    The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS write a
+    space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
+    """
+    root, ns = _listing_root(body)
+    if version == 2 and root.find(ns + "KeyCount") is None and root.find(ns + "Marker") is not None:
+        raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
+    encoded = root.findtext(ns + "EncodingType") == "url"
+    entries = [_entry(node, ns, encoded) for node in root.iterfind(ns + "Contents")]
+    flag = root.findtext(ns + "IsTruncated")
+    if flag not in ("true", "false"):
+        raise Unreadable("the listing does not say whether it is complete")
+    token = root.findtext(ns + "NextContinuationToken") or ""
+    return Page(entries, flag == "true", token)
+
+
+_ECHO = re.compile(rb"<(Prefix|StartAfter|Marker|NextMarker|ContinuationToken|NextContinuationToken)>[^<]*</\1>")
+
+
+def _listing_root(body: bytes | memoryview) -> tuple[ET.Element, str]:
+    try:
+        return parse(body, "ListBucketResult")
+    except Unreadable:
+        # Ceph and SeaweedFS repeat keys unencoded outside <Contents>, control characters and all: not XML, and not needed.
+        return parse(_ECHO.sub(rb"<\1>-</\1>", bytes(body)), "ListBucketResult")
+
+
+def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
+    cut = len(ns)
+    field = {child.tag[cut:]: child.text or "" for child in node}
+    try:
+        key = _key(field["Key"], encoded)
+        etag = field.get("ETag", "").strip('"')
+        return Entry(key, int(field["Size"]), etag, field.get("LastModified", ""), "", field.get("StorageClass", ""))
+    except (KeyError, ValueError) as error:
+        raise Unreadable(f"a listed object without usable key or size: {error}") from None
+
+
+def _key(text: str, encoded: bool) -> bytes:
+    if not encoded:
+        return text.encode()
+    if "%" in text or "+" in text:
+        return unquote_to_bytes(text.replace("+", " "))
+    return text.encode()
+
+
+def tag_set(body: bytes | memoryview) -> dict[str, str]:
+    """Tags of an object. Raises Unreadable."""
+    root, ns = parse(body, "Tagging")
+    found: dict[str, str] = {}
+    for node in root.iter(ns + "Tag"):
+        key = node.findtext(ns + "Key")
+        if key is None:
+            raise Unreadable("a tag without a key")
+        found[key] = node.findtext(ns + "Value") or ""
+    return found
+
+
+def tagging_xml(tags: dict[str, str]) -> bytes:
+    """Body of PutObjectTagging."""
+    pairs = "".join(f"<Tag><Key>{_escape(k)}</Key><Value>{_escape(v)}</Value></Tag>" for k, v in tags.items())
+    return f'<Tagging xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><TagSet>{pairs}</TagSet></Tagging>'.encode()
+
+
+def _escape(text: str) -> str:
+    return escape(text, {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
+
+
+def upload_id(body: bytes | memoryview) -> str:
+    """The id of a new multipart upload. Raises Unreadable."""
+    root, ns = parse(body, "InitiateMultipartUploadResult")
+    token = root.findtext(ns + "UploadId")
+    if not token:
+        raise Unreadable("a multipart upload without an id")
+    return token
+
+
+def complete_xml(tags: list[str]) -> bytes:
+    """Body of CompleteMultipartUpload: ETags of all parts, in order."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{escape(tag)}&quot;</ETag></Part>"
+        for number, tag in enumerate(tags, 1)
+    )
+    return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
+
+
+def result_etag(body: bytes | memoryview, root_name: str) -> str:
+    """ETag inside a CompleteMultipartUploadResult or CopyObjectResult. Raises Unreadable (an <Error> under status 200 too)."""
+    root, ns = parse(body, root_name)
+    etag = root.findtext(ns + "ETag")
+    if not etag:
+        raise Unreadable(f"a {root_name} without an ETag")
+    return etag.strip().strip('"')
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One page of ListParts: number -> ETag, and where the next page begins (0 at the end)."""
+
+    tags: dict[int, str]
+    sizes: dict[int, int]
+    following: int
+
+
+def parts(body: bytes | memoryview) -> Parts:
+    """A page of ListParts. Raises Unreadable."""
+    root, ns = parse(body, "ListPartsResult")
+    tags: dict[int, str] = {}
+    sizes: dict[int, int] = {}
+    try:
+        for node in root.iterfind(ns + "Part"):
+            number = int(node.findtext(ns + "PartNumber") or "")
+            tags[number] = (node.findtext(ns + "ETag") or "").strip('"')
+            sizes[number] = int(node.findtext(ns + "Size") or "")
+        more = root.findtext(ns + "IsTruncated") == "true"
+        following = int(root.findtext(ns + "NextPartNumberMarker") or "") if more else 0
+    except ValueError as error:
+        raise Unreadable(f"a list of parts with a wrong number: {error}") from None
+    return Parts(tags, sizes, following)
+
+
+def uploads(body: bytes | memoryview) -> tuple[list[tuple[bytes, str]], str, str]:
+    """A page of ListMultipartUploads: (key, id) pairs, and the next key and id markers ("" at the end). Raises Unreadable."""
+    root, ns = parse(body, "ListMultipartUploadsResult")
+    encoded = root.findtext(ns + "EncodingType") == "url"
+    found = list(_upload_pairs(root, ns, encoded))
+    if root.findtext(ns + "IsTruncated") != "true":
+        return found, "", ""
+    marker = _key(root.findtext(ns + "NextKeyMarker") or "", encoded)
+    return found, marker.decode("utf-8", "surrogateescape"), root.findtext(ns + "NextUploadIdMarker") or ""
+
+
+def _upload_pairs(root: ET.Element, ns: str, encoded: bool) -> Iterator[tuple[bytes, str]]:
+    for node in root.iterfind(ns + "Upload"):
+        yield _key(node.findtext(ns + "Key") or "", encoded), node.findtext(ns + "UploadId") or ""
+
+
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,80})\s*</Code>")
+_MESSAGE = re.compile(rb"<Message>([^<]{0,300})")
+
+
+def error_code(body: bytes | memoryview) -> str:
+    """The <Code> of an error, "" when there is none. Never fails: errors come in every shape."""
+    found = _CODE.search(bytes(body[:65536]))
+    return found[1].decode("ascii") if found else ""
+
+
+def error_message(body: bytes | memoryview) -> str:
+    """The <Message> of an error on one printable line, "" when there is none."""
+    found = _MESSAGE.search(bytes(body[:65536]))
+    text = found[1].decode("utf-8", "replace") if found else ""
+    return "".join(c if c.isprintable() else " " for c in text).strip()

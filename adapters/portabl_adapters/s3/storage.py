@@ -1,0 +1,207 @@
+"""S3Storage: the storage contract over S3. What each verb promises is in `portabl.storage`; limits are in `calls`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from portabl.errors import Changed, ConfigError, Corrupt, ListingBroken, NotFound, Refused
+from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
+from portabl.storage import Capabilities, Opening, Storage, Upload
+from portabl_adapters.s3 import fields, listing, upload
+from portabl_adapters.s3.address import parse_address
+from portabl_adapters.s3.calls import Calls
+from portabl_adapters.s3.control import Credentials
+from portabl_adapters.s3.fitting import Fitting
+from portabl_adapters.s3.tags import Tags
+from portabl_adapters.s3.wire import SMALL, STALL_SECONDS, Answer, Header, Sink
+
+CHECK_ATTEMPTS = 3
+_CHECKSUMS = "x-amz-checksum-mode: ENABLED"
+_TAKES_SLASHES_FOR_THE_BUCKET = ("SeaweedFS", "rclone")
+
+
+class S3Storage(Storage):
+    """One bucket (or a prefix of it) of an S3-compatible store."""
+
+    def __init__(self, opening: Opening) -> None:
+        settings = opening.settings
+        self.name = opening.name
+        self._prefix = opening.prefix
+        self._address = parse_address(settings, opening.container)
+        self._list_version = _number(settings, "list_objects_version", 2)
+        self._keep_class = opening.options.get("storage_class") == "keep"
+        self.etag_is_md5 = settings.get("etag_is_md5") is not False
+        credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
+        stall_seconds = _number(settings, "stall_seconds", STALL_SECONDS)
+        self.calls = Calls(opening.name, self._address, credentials, opening.threads, stall_seconds)
+        announces = settings.get("announces_tags")
+        self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
+        self.fitting = Fitting()
+        self.capabilities = _capabilities(settings)
+
+    @property
+    def place(self) -> tuple[str, bytes]:
+        """Endpoint and bucket, normalised; the prefix."""
+        return f"s3 {self._address.endpoint} {self._address.bucket}", self._prefix
+
+    def check(self, *, write: bool) -> None:  # noqa: ARG002 - a target is listed at the end, so both need the same
+        """Reachability, credentials, bucket and the permission to list, by one page of one key."""
+        listing.fetch(self.calls, self._prefix, None, "", self._list_version, keys=1, attempts=CHECK_ATTEMPTS)
+
+    def entries(self, after: bytes | None = None) -> Iterator[Entry]:
+        """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early."""
+        return listing.entries(self.calls, self._prefix, after, self._list_version)
+
+    def stat(self, key: bytes) -> ObjectInfo:
+        """HEAD, and the tags."""
+        full = self._prefix + key
+        answer = self.calls.object("HEAD", full, headers=[_CHECKSUMS])
+        if answer.status != 200:
+            raise self.calls.error(answer, key)
+        length = answer.headers.get(b"content-length", b"")
+        if not length.isdigit():
+            raise ListingBroken("the store does not say the object's size", key=key, storage=self.name)
+        return self._info(answer, full, int(length), "", with_tags=True)
+
+    def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
+        """One GET, pinned to the entry's ETag and version."""
+        want = max(0, entry.size - start) if length is None else min(length, max(0, entry.size - start))
+        whole = start == 0 and want == entry.size
+        if want == 0 and not whole:
+            return Content(self.stat(entry.key), b"")
+        full = self._prefix + entry.key
+        query = f"?versionId={entry.version}" if entry.version else ""
+        headers = self._read_headers(entry, start, want, whole)
+        for last_try in (False, True):
+            sink = None if whole and want <= SMALL else Sink(want, start)
+            answer = self.calls.object("GET", full, query, headers, sink=sink)
+            if answer.status not in (200, 206):
+                raise self.calls.error(answer, entry.key)
+            if self._is_right(answer, entry, want, sink, last_try=last_try):
+                break
+        return Content(self._info(answer, full, entry.size, entry.version, with_tags=start == 0), answer.body)
+
+    def _read_headers(self, entry: Entry, start: int, want: int, whole: bool) -> list[Header]:
+        if whole:
+            return [_CHECKSUMS]
+        headers: list[Header] = [f"Range: bytes={start}-{start + want - 1}"]
+        if entry.etag:
+            headers.append(f'If-Match: "{entry.etag}"')
+        return headers
+
+    def _is_right(self, answer: Answer, entry: Entry, want: int, sink: Sink | None, *, last_try: bool) -> bool:
+        etag = answer.text(b"etag").strip('"')
+        if entry.etag and etag and etag != entry.etag:
+            raise Changed(f"ETag was {entry.etag}, now {etag}", key=entry.key, storage=self.name)
+        got = len(answer.body)
+        ranged = answer.headers.get(b"content-range", b"").rpartition(b"/")[2] if answer.status == 206 else b""
+        said = ranged or (answer.headers.get(b"content-length", b"") if sink is None or answer.status == 200 else b"")
+        if said.isdigit() and int(said) != entry.size:
+            raise Changed(
+                f"{entry.size} bytes were listed, the object has {int(said)}", key=entry.key, storage=self.name
+            )
+        if got == want:
+            return True
+        if last_try:
+            raise Corrupt(f"{got} bytes arrived instead of {want}", key=entry.key, storage=self.name)
+        return False
+
+    def _info(self, answer: Answer, full: bytes, size: int, version: str, *, with_tags: bool) -> ObjectInfo:
+        tags: Mapping[str, str] = NOTHING
+        losses: tuple[Loss, ...] = ()
+        if with_tags:
+            tags, losses = self.tags.of(full, answer, version)
+        return fields.info_of(answer, size, tags, losses, etag_is_md5=self.etag_is_md5, keep_class=self._keep_class)
+
+    def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
+        """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
+        full = self._prefix + key
+        if not full.strip(b"/"):
+            self._refuse_slashes(full)
+        for _ in range(2):
+            answer, losses = self.fitting.send(metadata, lambda headers: self._put(full, headers, body, metadata))
+            if answer.status >= 300:
+                raise self.calls.error(answer, key)
+            etag = answer.text(b"etag").strip('"')
+            if self.agrees(answer, etag, body):
+                return Written(etag, answer.text(b"x-amz-version-id"), tuple(losses))
+        raise Corrupt(f"the store says MD5 {etag}, sent {body.md5}", key=key, storage=self.name)
+
+    def _put(self, full: bytes, headers: Sequence[Header], body: Body, metadata: Metadata) -> Answer:
+        return self.calls.object(
+            "PUT", full, "", headers, body.data, body.sha256, recover=lambda: self._arrived(full, body, metadata)
+        )
+
+    def _arrived(self, full: bytes, body: Body, metadata: Metadata) -> Answer | None:
+        """The object's HEAD when it is, beyond doubt, what the lost PUT wrote: bytes, headers, number of tags."""
+        if not self.etag_is_md5:
+            return None
+        answer = self.calls.object("HEAD", full)
+        if answer.status != 200 or answer.headers.get(b"content-length") != b"%d" % len(body.data):
+            return None
+        md5 = body.md5 or hashlib.md5(body.data).hexdigest()
+        there = fields.metadata_of(answer, NOTHING, keep_class=False)
+        same = there.headers == metadata.headers and there.user == metadata.user
+        counted = int(answer.headers.get(b"x-amz-tagging-count", b"0")) == len(metadata.tags)
+        return answer if same and counted and answer.text(b"etag").strip('"') == md5 else None
+
+    def agrees(self, answer: Answer, etag: str, body: Body) -> bool:
+        """Whether the ETag of a stored body, where it is an MD5, is that of ``body``."""
+        if not body.md5 or not self.etag_is_md5 or not fields.is_md5(etag) or etag == body.md5:
+            return True
+        return fields.encrypted(answer.headers)
+
+    def _refuse_slashes(self, full: bytes) -> None:
+        """Some servers take a key of nothing but slashes for the bucket, where PUT and DELETE are something else altogether."""
+        if not full:
+            raise Refused("an object without a name cannot exist in S3", key=full, storage=self.name)
+        server = self.calls.bucket("?list-type=2&max-keys=1").text(b"server")
+        if server.startswith(_TAKES_SLASHES_FOR_THE_BUCKET):
+            raise Refused("this server takes a key of slashes for the bucket itself", key=full, storage=self.name)
+
+    def upload(self, key: bytes, size: int, metadata: Metadata, part_size: int, token: str = "") -> Upload:
+        """CreateMultipartUpload, or the parts already there of the upload ``token`` names."""
+        full = self._prefix + key
+        if not full.strip(b"/"):
+            self._refuse_slashes(full)
+        if token and (continued := upload.resume(self, full, size, metadata, part_size, token)):
+            return continued
+        return upload.begin(self, full, size, metadata)
+
+    def delete(self, key: bytes) -> None:
+        """DELETE; what is not there is no error."""
+        full = self._prefix + key
+        if not full.strip(b"/"):
+            self._refuse_slashes(full)
+        answer = self.calls.object("DELETE", full)
+        if answer.status >= 300:
+            error = self.calls.error(answer, key)
+            if not isinstance(error, NotFound):
+                raise error
+
+    def abandoned(self, key: bytes) -> Sequence[str]:
+        """Ids of the unfinished uploads of exactly this key."""
+        return upload.abandoned(self, self._prefix + key)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.calls.close()
+
+
+def _number(settings: Mapping[str, object], name: str, default: int) -> int:
+    value = settings.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(f"{name} must be a whole number above 0")
+    return value
+
+
+def _capabilities(settings: Mapping[str, object]) -> Capabilities:
+    return Capabilities(
+        ordered=True,
+        after=True,
+        parallel_parts=True,
+        resumable=True,
+        part_size_min=_number(settings, "part_size_min", 5 * 2**20),
+        parts_max=_number(settings, "parts_max", 10_000),
+    )

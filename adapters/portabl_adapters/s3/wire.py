@@ -1,0 +1,278 @@
+"""One request over libcurl: signed by libcurl (AWS Signature Version 4), answered as bytes, nothing interpreted.
+
+A handle a thread keeps its connection alive. libcurl never follows redirects, never decodes a body, and sends no header that
+was not asked for. https://curl.se/libcurl/c/CURLOPT_AWS_SIGV4.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pycurl
+
+from portabl_adapters.s3.address import Address
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+CONNECT_SECONDS = 10
+STALL_SECONDS = 30
+SMALL = 2**20
+"""Bodies up to this size are collected in pieces; larger ones go straight into a buffer of the right size."""
+ANSWER_BYTES_MAX = 16 * 2**20
+"""No listing page or error is larger; a whole small object is at most `SMALL`."""
+
+Header = str | bytes
+_SILENCED = ("Accept:", "Expect:")
+_NOT_ARRIVED = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT})
+_TLS = frozenset(
+    {pycurl.E_SSL_CACERT, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_ISSUER_ERROR}
+)
+_HOPELESS = _TLS | {
+    pycurl.E_URL_MALFORMAT,
+    pycurl.E_UNSUPPORTED_PROTOCOL,
+    pycurl.E_NOT_BUILT_IN,
+    pycurl.E_BAD_FUNCTION_ARGUMENT,
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keys:
+    """Credentials at one moment. No repr: they must not be printed by accident."""
+
+    access: str
+    secret: str
+    token: str = ""
+
+
+class Lost(Exception):
+    """No whole answer. ``arrived``: the request may have been carried out. ``hopeless``: trying again cannot help."""
+
+    def __init__(self, code: int, text: str, *, timeout: bool = False) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.timeout = timeout
+        self.arrived = code not in _NOT_ARRIVED
+        self.hopeless = code in _HOPELESS
+        self.tls = code in _TLS
+        self.too_large = code == pycurl.E_FILESIZE_EXCEEDED
+
+
+class Answer:
+    """Status, headers and body as they came. ``headers``: lower-case names, values as bytes, duplicates joined by a comma."""
+
+    __slots__ = ("_headers", "body", "lines", "status")
+
+    def __init__(self, status: int, lines: list[bytes], body: bytes | memoryview) -> None:
+        self.status = status
+        self.lines = lines
+        self.body = body
+        self._headers: dict[bytes, bytes] | None = None
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """Parsed at first use only: a PUT's answer needs two of them."""
+        if self._headers is None:
+            self._headers = parse_headers(self.lines)
+        return self._headers
+
+    def text(self, name: bytes) -> str:
+        """One header as text (UTF-8, surrogateescape), "" when it is absent."""
+        return self.headers.get(name, b"").decode("utf-8", "surrogateescape")
+
+
+def parse_headers(lines: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Header lines of the last answer among ``lines`` (an interim 1xx answer comes before it)."""
+    found: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if colon:
+            name = name.lower()
+            value = value.strip(b" \t\r\n")
+            found[name] = found[name] + b"," + value if name in found else value
+        elif line.startswith(b"HTTP/"):
+            found.clear()
+    return found
+
+
+class Sink:
+    """Receives ``want`` bytes, from ``start`` on if the server ignores the range and sends the whole object.
+
+    Never holds more than it wants; the body of an error is kept apart.
+    """
+
+    def __init__(self, want: int, start: int) -> None:
+        self._view = memoryview(bytearray(want))
+        self._start = start
+        self._skip = -1
+        self._lines: list[bytes] = []
+        self.at = 0
+        self.over = False
+        self.trouble = bytearray()
+
+    def attach(self, lines: list[bytes]) -> None:
+        """Begin anew (a retry), with the list the header lines will be in."""
+        self._lines, self._skip, self.at, self.over = lines, -1, 0, False
+        self.trouble.clear()
+
+    def write(self, chunk: bytes) -> int | None:
+        """Take a piece; anything but None tells libcurl to stop."""
+        if self._skip < 0:
+            status = self._lines[0].split(None, 2)[1] if self._lines else b""
+            self._skip = {b"206": 0, b"200": self._start}.get(status, 2**62)
+        if self._skip == 2**62:
+            self.trouble += chunk[: 65536 - len(self.trouble)]
+            return None
+        if self._skip:
+            skipped = min(self._skip, len(chunk))
+            self._skip -= skipped
+            chunk = chunk[skipped:]
+        return self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> int | None:
+        room = len(self._view) - self.at
+        self.over = len(chunk) > room
+        taken = chunk[:room] if self.over else chunk
+        self._view[self.at : self.at + len(taken)] = taken
+        self.at += len(taken)
+        return 0 if self.over else None
+
+    @property
+    def body(self) -> bytes | memoryview:
+        """What arrived."""
+        return bytes(self.trouble) if self.trouble else self._view[: self.at]
+
+
+class Transport(Protocol):
+    """One request, one answer. Raises Lost."""
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[Header],
+        body: bytes | memoryview,
+        sha256: str,
+        keys: Keys,
+        sink: Sink | None,
+    ) -> Answer:
+        """Send and receive. ``sha256``: hex digest of ``body``, sent and signed as x-amz-content-sha256."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class CurlHandle:
+    """libcurl with one live connection, for one thread."""
+
+    def __init__(self, address: Address, stall_seconds: int = STALL_SECONDS) -> None:
+        self._lines: list[bytes] = []
+        self._chunks: list[bytes] = []
+        self._method = ""
+        self._keys: Keys | None = None
+        self._sent = False
+        self._plain = True
+        self._curl = curl = pycurl.Curl()
+        for option, value in _fixed_options(address, stall_seconds):
+            curl.setopt(option, value)
+        curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
+        curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[Header],
+        body: bytes | memoryview,
+        sha256: str,
+        keys: Keys,
+        sink: Sink | None,
+    ) -> Answer:
+        """One request, one answer. Raises Lost."""
+        curl = self._curl
+        if keys is not self._keys:
+            self._take_keys(keys)
+        if method != self._method:
+            self._aim(method)
+        lines = [*_SILENCED, f"x-amz-content-sha256: {sha256}", *headers]
+        if keys.token:
+            lines.append(f"x-amz-security-token: {keys.token}")
+        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.HTTPHEADER, lines)
+        if method in ("PUT", "POST"):
+            curl.setopt(pycurl.POSTFIELDS, body if isinstance(body, bytes) else bytes(body))
+        return self._perform(sink)
+
+    def _perform(self, sink: Sink | None) -> Answer:
+        self._lines.clear()
+        self._chunks.clear()
+        self._receive(sink)
+        try:
+            self._curl.perform()
+        except pycurl.error as error:
+            code, text = error.args[0], str(error.args[1])
+            if not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
+                raise Lost(code, text, timeout=code == pycurl.E_OPERATION_TIMEDOUT) from None
+        body = sink.body if sink else self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return Answer(self._curl.getinfo(pycurl.RESPONSE_CODE), self._lines.copy(), body)
+
+    def _receive(self, sink: Sink | None) -> None:
+        if sink is not None:
+            sink.attach(self._lines)
+            self._curl.setopt(pycurl.WRITEFUNCTION, sink.write)
+            self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
+            self._plain = False
+        elif not self._plain:
+            self._curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+            self._curl.setopt(pycurl.MAXFILESIZE_LARGE, ANSWER_BYTES_MAX)
+            self._plain = True
+
+    def _take_keys(self, keys: Keys) -> None:
+        self._curl.setopt(pycurl.USERNAME, keys.access.encode())
+        self._curl.setopt(pycurl.PASSWORD, keys.secret.encode())
+        self._keys = keys
+
+    def _aim(self, method: str) -> None:
+        curl = self._curl
+        curl.unsetopt(pycurl.CUSTOMREQUEST)
+        curl.setopt(pycurl.NOBODY, 0)
+        if method in ("PUT", "POST"):
+            curl.setopt(pycurl.POST, 1)
+        else:
+            curl.setopt(pycurl.HTTPGET, 1)
+        if method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+        elif method not in ("GET", "POST"):
+            curl.setopt(pycurl.CUSTOMREQUEST, method)
+        self._method = method
+
+    def close(self) -> None:
+        """Close the connection and forget the credentials."""
+        self._curl.close()
+        self._keys = None
+
+
+def _fixed_options(address: Address, stall_seconds: int) -> list[tuple[int, object]]:
+    options: list[tuple[int, object]] = [
+        (pycurl.AWS_SIGV4, f"aws:amz:{address.region}:s3"),
+        (pycurl.NOSIGNAL, 1),
+        (pycurl.TCP_NODELAY, 1),
+        (pycurl.TCP_KEEPALIVE, 1),
+        (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+        (pycurl.FOLLOWLOCATION, 0),
+        (pycurl.CONNECTTIMEOUT, CONNECT_SECONDS),
+        (pycurl.LOW_SPEED_LIMIT, 1),
+        (pycurl.LOW_SPEED_TIME, stall_seconds),
+        (pycurl.BUFFERSIZE, 512 * 1024),
+        (pycurl.UPLOAD_BUFFERSIZE, 512 * 1024),
+        (pycurl.MAXFILESIZE_LARGE, ANSWER_BYTES_MAX),
+        (pycurl.USERAGENT, "portabl"),
+        (pycurl.SSL_VERIFYPEER, 0 if address.insecure else 1),
+        (pycurl.SSL_VERIFYHOST, 0 if address.insecure else 2),
+    ]
+    if address.ca_bundle:
+        options.append((pycurl.CAINFO, address.ca_bundle))
+    return options
