@@ -13,6 +13,7 @@ PortablError                       1  unexpected error
     ├── Throttled                  6  asked to slow down for longer than we are willing to (transient)
     ├── AccessDenied               6  credentials refused, or no permission
     ├── ContainerMissing           6  the bucket or directory does not exist
+    ├── PlaceFull                  6  no space or quota left at the target
     ├── ListingBroken              6  a listing that contradicts itself is never an empty listing
     │   └── ListingDisordered      6  keys out of byte order where order was promised
     ├── NotFound                   3  no such object (also FileNotFoundError)
@@ -111,6 +112,10 @@ class AccessDenied(StorageError):
 
 class ContainerMissing(StorageError):
     """No such bucket or directory."""
+
+
+class PlaceFull(StorageError):
+    """No space or quota left at the target."""
 
 
 class ListingBroken(StorageError):

@@ -42,6 +42,15 @@ def to_json(key: bytes) -> str | dict[str, str]:
         return {"base64": base64.b64encode(key).decode("ascii")}
 
 
+def from_json(value: object) -> bytes:
+    """The inverse of `to_json`. Raises ValueError for anything else."""
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    if isinstance(value, dict) and list(value) == ["base64"]:
+        return base64.b64decode(value["base64"], validate=True)
+    raise ValueError("not a key")
+
+
 _ORDINARY = re.compile(rb"(?!.*(?:^|/)\.{0,2}(?:/|$))[a-z0-9_.\-/]{1,240}")
 _ODD = re.compile(rb"[^\w\-./\x80-\xff]")
 _CLASSES: tuple[tuple[str, re.Pattern[bytes]], ...] = (

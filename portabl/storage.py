@@ -93,8 +93,8 @@ class Storage(abc.ABC):
     def check(self, *, write: bool) -> None:
         """Fail now, with a clear error, rather than later.
 
-        Raises Unreachable, AccessDenied, ContainerMissing or ConfigError. ``write``: the place is a target. Writes nothing
-        to an object store; a local target directory may be created.
+        Raises Unreachable, AccessDenied, ContainerMissing or ConfigError. ``write``: the place is a target. Writes
+        nothing to an object store; a local target directory may be created.
         """
 
     @abc.abstractmethod
@@ -135,7 +135,7 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def upload(self, key: bytes, size: int, metadata: Metadata, part_size: int, token: str = "") -> Upload:
-        """Begin an object of ``size`` bytes written in parts, or continue the one ``token`` names if it still exists."""
+        """Begin an object of ``size`` bytes written in parts, or continue what ``token`` names if it still exists."""
 
     @abc.abstractmethod
     def delete(self, key: bytes) -> None:
@@ -149,7 +149,7 @@ class Storage(abc.ABC):
         """Server-side copy of a whole object from ``source``, or None when that would not preserve everything."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - having nothing to close is fine
         """Let go of connections; further calls are errors."""
 
     def __enter__(self) -> Storage:

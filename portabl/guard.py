@@ -1,0 +1,151 @@
+"""Keeps a key that a target would merge with another from overwriting it.
+
+Some stores keep ``a//b`` under ``a/b``. Keys are sorted into hazard classes (`portabl.keys.classes`). The first keys of
+a class are written alone, with a look before and after; once a class has been seen to arrive exactly, its keys
+are written like all others. Until then, and for ever where the target merges:
+
+1. before: the target must not answer for the key unless its listing shows exactly that key;
+2. after: a fresh listing must show exactly that key, else the write is taken back and the key refused;
+3. the target must not answer under a cleaned-up, folded or case-changed variant of the key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from portabl.errors import NotFound, Refused, StorageError
+from portabl.keys import aliases, classes, show
+from portabl.model import ObjectInfo, Written
+from portabl.storage import Storage
+
+
+class KeyGuard:
+    """Watches every write to one target."""
+
+    def __init__(self, target: Storage) -> None:
+        self._target = target
+        self._watch = target.capabilities.key_rules == "store"
+        self._exact: set[str] = set()
+        self._merging = False
+        self.renames = False
+        self._lock = _SharedLock()
+
+    def write(self, key: bytes, *, listed: bool, write: Callable[[], Written]) -> Written:
+        """Run ``write``, watched when ``key`` needs it. ``listed``: the target's listing shows exactly this key.
+
+        Raises Refused when the target does not keep this key, with nothing of ours left behind.
+        """
+        if not self._watch:
+            return write()
+        hazards = classes(key)
+        if listed or (not self._merging and hazards <= self._exact):
+            with self._lock.shared():
+                return write()
+        with self._lock.exclusive():
+            return self._watched(key, hazards, write)
+
+    def _watched(self, key: bytes, hazards: frozenset[str], write: Callable[[], Written]) -> Written:
+        if self._answers(key) is not None and self._target.listed(key) is None:
+            self.renames = True
+            raise Refused(
+                "the target answers for this key with another object, so it would be overwritten",
+                key=key,
+                storage=self._target.name,
+                hint="the target merges keys; choose another one, or rename the object at the source",
+            )
+        written = write()
+        if self._target.listed(key) is None:
+            self.renames = True
+            self._take_back(key, written)
+            raise Refused(
+                "the target stores this key under another name; the copy was taken back",
+                key=key,
+                storage=self._target.name,
+                hint="choose a target that keeps this key, or rename the object at the source",
+            )
+        if self._merges(key, written):
+            self._merging = True
+        else:
+            self._exact |= hazards
+        return written
+
+    def _answers(self, key: bytes) -> ObjectInfo | None:
+        try:
+            return self._target.stat(key)
+        except NotFound:
+            return None
+        except StorageError as unclear:
+            if unclear.per_object:
+                raise
+            raise Refused(
+                f"the target does not say whether it holds this key: {unclear.message}",
+                key=key,
+                storage=self._target.name,
+            ) from unclear
+
+    def _take_back(self, key: bytes, written: Written) -> None:
+        """Undo our own write: nothing answered for this key before it, so what answers now is ours."""
+        if not key.strip(b"/"):
+            return  # some servers take such a DELETE for one of the bucket
+        seen = self._answers(key)
+        if seen is not None and (not written.etag or seen.etag == written.etag):
+            self._target.delete(key)
+
+    def _merges(self, key: bytes, written: Written) -> bool:
+        for alias in sorted(aliases(key)):
+            if not alias.strip(b"/"):
+                continue
+            seen = self._answers(alias)
+            if seen is not None and seen.etag == written.etag and self._target.listed(alias) is None:
+                return True
+        return False
+
+    def refuse_unproven(self, key: bytes) -> None:
+        """For keys made of slashes only, written last: refuse them where the target was seen to rename keys."""
+        if self._watch and self.renames:
+            raise Refused(
+                f"the target renames keys like {show(key)}, and such a write could not be taken back",
+                key=key,
+                storage=self._target.name,
+            )
+
+
+class _SharedLock:
+    """Many ordinary writes at once, or one watched write alone; a waiting watched write goes first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._shared = 0
+        self._waiting = 0
+        self._alone = False
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            while self._alone or self._waiting:
+                self._changed.wait()
+            self._shared += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._shared -= 1
+                if not self._shared and self._waiting:
+                    self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            while self._alone or self._shared:
+                self._changed.wait()
+            self._waiting -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()

@@ -1,0 +1,248 @@
+"""Large objects: parts read and sent side by side, hashed in order, continued part by part after a crash.
+
+Memory is bounded by the shared budget: a part is reserved before it is read and given back when it is sent. Nobody
+waits for the budget while holding parts that only it could send on, so the copies cannot block each other. Parts that
+would not fit the budget (objects beyond 640 GiB) wait on disk, not in memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from portabl import checksum
+from portabl.budget import BYTES_IN_FLIGHT
+from portabl.errors import Changed, Interrupted, Refused, StorageError
+from portabl.journal import Journal, OpenUpload
+from portabl.model import Body, Entry, Metadata, ObjectInfo, Written
+from portabl.plan import Step
+from portabl.shapes import beyond, without
+from portabl.storage import Capabilities, Storage, Upload
+from portabl.transfer import Mover, Outcome, check_restore
+
+PART_SIZE = 8 * 2**20
+PARTS_IN_FLIGHT = 8
+"""Parts of all objects together that are read or sent at once."""
+
+
+def part_size(size: int, capabilities: Capabilities) -> int:
+    """Bytes a part for an object of ``size`` bytes: `PART_SIZE`, or as much more as the part limit demands.
+
+    Raises Refused when no part size fits the target's limits.
+    """
+    least = -(-size // capabilities.parts_max)
+    chosen = max(PART_SIZE, capabilities.part_size_min, -(-least // 2**20) * 2**20)
+    if chosen > capabilities.part_size_max or size > (capabilities.object_size_max or size):
+        raise Refused(f"{size} bytes are more than the target holds in one object")
+    return chosen
+
+
+class LargeMover:
+    """Copies objects too big for one piece; owns the threads that read and send parts.
+
+    ``progress`` is told the bytes of every part that was hashed. ``scratch``: directory for oversized parts.
+    """
+
+    def __init__(self, journal: Journal, scratch: str, progress: Callable[[int], None]) -> None:
+        self.journal = journal
+        self.progress = progress
+        self.scratch = scratch
+        self.pool = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="portabl-part")
+
+    def close(self) -> None:
+        """Stop the part threads; what they do is finished first."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def __call__(self, mover: Mover, step: Step, entry: Entry) -> Outcome:
+        """Copy one large object; raises Interrupted between two parts when the run is to stop."""
+        try:
+            size = part_size(entry.size, mover.target.capabilities)
+        except Refused as refused:
+            raise Refused(refused.message, key=entry.key, storage=mover.target.name) from None
+        copy = _Copy(self, mover, step, entry, size)
+        written = mover.guard.write(entry.key, listed=step.target is not None, write=copy.run)
+        return mover.finish(entry, copy.sha256, copy.info, copy.metadata, written, copy.known)
+
+    def discard(self, target: Storage, key: bytes) -> None:
+        """Abort whatever upload of ours is still open for ``key``."""
+        row = self.journal.open_upload(key)
+        if row is None:
+            return
+        present = set(target.abandoned(key))
+        ours = {row.token} if row.token else present - row.foreign
+        for token in ours & present:
+            target.upload(key, 0, Metadata(), row.part_size, token).abort()
+        self.journal.end_upload(key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    number: int
+    offset: int
+    length: int
+    body: Future[Body]
+
+
+class _Copy:
+    """One large object under way."""
+
+    def __init__(self, owner: LargeMover, mover: Mover, step: Step, entry: Entry, size: int) -> None:
+        self._owner = owner
+        self._mover = mover
+        self._step = step
+        self._entry = entry
+        self._part_size = size
+        self._identity = f"{entry.etag}|{entry.modified}|{entry.version}|{entry.size}"
+        self._reading: deque[_Part] = deque()
+        self._sending: dict[Future[str], _Part] = {}
+        self._tags: dict[int, str] = {}
+        self._held: OpenUpload | None = None
+        self.info: ObjectInfo = mover.source.stat(entry.key)
+        if self.info.size != entry.size or (entry.etag and self.info.etag != entry.etag):
+            raise Changed("changed after it was listed", key=entry.key, storage=mover.source.name)
+        self.metadata = step.restore.metadata if step.restore else self.info.metadata
+        self.known = beyond(mover.target.capabilities, self.metadata)
+        self.sha256 = ""
+
+    def run(self) -> Written:
+        """Write the object; leaves the upload open for a later run unless the object itself is at fault."""
+        copied = self._server_side()
+        if copied is not None:
+            return copied
+        upload = self._open()
+        try:
+            self._stream(upload)
+            check_restore(self._step.restore, self._entry, self.sha256)
+            written = upload.finish([self._tags[n] for n in sorted(self._tags)], self.sha256)
+        except BaseException as error:
+            self._settle()
+            if not upload.token or (isinstance(error, StorageError) and error.per_object):
+                upload.abort()
+                self._owner.journal.end_upload(self._entry.key)
+            raise
+        self._owner.journal.end_upload(self._entry.key)
+        return written
+
+    def _server_side(self) -> Written | None:
+        """A server-side copy; the source is still read once, for its SHA-256 is what the record says."""
+        mover = self._mover
+        if not mover.same_store or self.metadata != self.info.metadata:
+            return None
+        copied = mover.target.copy(mover.source, self._entry, self._entry.key, self.info)
+        if copied is not None:
+            try:
+                self._stream(None)
+            finally:
+                self._settle()
+        return copied
+
+    def _open(self) -> Upload:
+        """The upload an earlier run left behind, or a new one that the journal knows of before the store does."""
+        key, target, journal = self._entry.key, self._mover.target, self._owner.journal
+        sent = without(self.metadata, self.known)
+        row = journal.open_upload(key)
+        if row is not None and row.token and row.source == self._identity and row.part_size == self._part_size:
+            upload = target.upload(key, self._entry.size, sent, self._part_size, row.token)
+            if upload.token == row.token:
+                self._held = row
+                return upload
+        elif row is not None:
+            self._owner.discard(target, key)
+        journal.intend_upload(key, self._identity, self._part_size, list(target.abandoned(key)))
+        upload = target.upload(key, self._entry.size, sent, self._part_size)
+        journal.name_upload(key, upload.token)
+        return upload
+
+    def _stream(self, upload: Upload | None) -> None:
+        """Read every part, hash in order, send; ``upload`` None only hashes."""
+        names = ["sha256", *(name for name in self.info.digests if name in checksum.COMPARABLE)]
+        whole = checksum.Whole(*names)
+        for number, offset, length in self._cuts():
+            while not self._mover.budget.take(length, wait=not (self._reading or self._sending)):
+                self._advance(whole, upload)
+            body = self._owner.pool.submit(self._read, offset, length)
+            self._reading.append(_Part(number, offset, length, body))
+            if len(self._reading) >= PARTS_IN_FLIGHT // 2:
+                self._advance(whole, upload)
+        while self._reading or self._sending:
+            self._advance(whole, upload)
+        digests = whole.hexdigests()
+        checksum.confirm(self.info.digests, digests, self._entry.key, self._mover.source.name)
+        self.sha256 = digests["sha256"]
+
+    def _cuts(self) -> Iterator[tuple[int, int, int]]:
+        size = self._entry.size
+        for number, offset in enumerate(range(0, size, self._part_size), 1):
+            yield number, offset, min(self._part_size, size - offset)
+
+    def _read(self, offset: int, length: int) -> Body:
+        source, entry = self._mover.source, self._entry
+        if length <= BYTES_IN_FLIGHT:
+            return checksum.body(source.read(entry, offset, length).data, md5=False)
+        with tempfile.TemporaryFile(dir=self._owner.scratch) as spool:
+            for start in range(offset, offset + length, PART_SIZE):
+                spool.write(source.read(entry, start, min(PART_SIZE, offset + length - start)).data)
+            spool.flush()
+            return checksum.body(memoryview(mmap.mmap(spool.fileno(), length, access=mmap.ACCESS_READ)), md5=False)
+
+    def _advance(self, whole: checksum.Whole, upload: Upload | None) -> None:
+        """Take the oldest part that was read on to sending; with none, wait for one that is being sent."""
+        if self._mover.stop.is_set():
+            raise Interrupted("stopped between two parts", key=self._entry.key)
+        self._reap(block=not self._reading)
+        if not self._reading:
+            return
+        part = self._reading[0]
+        body = part.body.result()
+        if len(body.data) != part.length:
+            raise Changed("a part came with another length", key=self._entry.key, storage=self._mover.source.name)
+        whole.update(body.data)
+        self._owner.progress(part.length)
+        self._reading.popleft()
+        if upload is None or self._has(upload, part, body):
+            self._mover.budget.give(part.length)
+        elif self._mover.target.capabilities.parallel_parts:
+            self._sending[self._owner.pool.submit(self._send, upload, part, body)] = part
+        else:
+            try:
+                self._tags[part.number] = self._send(upload, part, body)
+            finally:
+                self._mover.budget.give(part.length)
+
+    def _has(self, upload: Upload, part: _Part, body: Body) -> bool:
+        """Whether an earlier run has sent this very part and the store still holds it."""
+        if self._held is None or part.number not in upload.done:
+            return False
+        tag = upload.done[part.number]
+        if self._held.parts.get(part.number) != (body.sha256, tag):
+            return False
+        self._tags[part.number] = tag
+        return True
+
+    def _send(self, upload: Upload, part: _Part, body: Body) -> str:
+        tag = upload.part(part.number, body, part.offset)
+        if upload.token:
+            self._owner.journal.add_part(self._entry.key, part.number, body.sha256, tag)
+        return tag
+
+    def _reap(self, *, block: bool) -> None:
+        if not self._sending:
+            return
+        done, _ = wait(self._sending, timeout=None if block else 0, return_when=FIRST_COMPLETED)
+        for future in done:
+            part = self._sending.pop(future)
+            self._mover.budget.give(part.length)
+            self._tags[part.number] = future.result()
+
+    def _settle(self) -> None:
+        """Wait for every part under way and give its memory back."""
+        wait([part.body for part in self._reading if not part.body.cancel()])
+        wait(list(self._sending))
+        for part in (*self._reading, *self._sending.values()):
+            self._mover.budget.give(part.length)
+        self._reading.clear()
+        self._sending.clear()

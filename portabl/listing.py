@@ -1,0 +1,182 @@
+"""Stage 1: what is there, in raw byte order of keys, whatever order the store speaks in."""
+
+from __future__ import annotations
+
+import heapq
+import pickle
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TypeVar
+
+from portabl.errors import ListingBroken, ListingDisordered, UsageError
+from portabl.keys import show
+from portabl.model import Entry
+from portabl.storage import Storage
+
+T = TypeVar("T")
+
+RUN_ENTRIES = 50_000
+"""Entries sorted in memory at once (about 20 MB); longer listings are merged from sorted runs on disk."""
+RUNS_OPEN = 64
+
+
+def _by_key(entry: Entry) -> bytes:
+    return entry.key
+
+
+class Listing:
+    """The sorted listing of one storage.
+
+    A store that promises order is streamed. If it breaks the promise, the stream raises ListingDisordered and
+    from then on this listing is sorted on disk instead, with memory bounded by `RUN_ENTRIES`.
+    """
+
+    def __init__(self, storage: Storage, keep: Filter, scratch: str) -> None:
+        self.storage = storage
+        self._keep = keep
+        self._scratch = scratch
+        self._sort = not storage.capabilities.ordered
+
+    def __iter__(self) -> Iterator[Entry]:
+        entries: Iterable[Entry] = self.storage.entries()
+        if self._keep.active:
+            entries = (e for e in entries if self._keep.admits(e.key))
+        if self._sort:
+            return distinct(sort(entries, self._scratch), self.storage.name)
+        return self._watched(entries)
+
+    def _watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        last: bytes | None = None
+        try:
+            for entry in entries:
+                if last is not None and entry.key <= last:
+                    raise ListingDisordered(
+                        f"listed {show(entry.key)} after {show(last)}", key=entry.key, storage=self.storage.name
+                    )
+                last = entry.key
+                yield entry
+        except ListingDisordered:
+            self._sort = True
+            raise
+
+
+def until_ordered(attempt: Callable[[], T]) -> T:
+    """Run ``attempt`` again when a listing in it turned out to be disordered; that listing is sorted the next time.
+
+    Disorder shows within the first pages of such a store, so little is repeated. Two listings can be disordered.
+    """
+    for _ in range(2):
+        try:
+            return attempt()
+        except ListingDisordered:
+            continue
+    return attempt()
+
+
+def distinct(entries: Iterable[Entry], name: str) -> Iterator[Entry]:
+    """Drop exact repetitions in a sorted stream; the same key with two faces raises ListingBroken."""
+    last: Entry | None = None
+    for entry in entries:
+        if last is not None and entry.key == last.key:
+            if entry != last:
+                raise ListingBroken("one key was listed twice with different contents", key=entry.key, storage=name)
+            continue
+        last = entry
+        yield entry
+
+
+def sort(entries: Iterable[Entry], scratch: str) -> Iterator[Entry]:
+    """Sort by key with bounded memory: runs on disk (unnamed temporary files in ``scratch``), merged."""
+    runs: list[IO[bytes]] = []
+    try:
+        buffer: list[Entry] = []
+        for entry in entries:
+            buffer.append(entry)
+            if len(buffer) >= RUN_ENTRIES:
+                runs.append(_spill(sorted(buffer, key=_by_key), scratch))
+                buffer.clear()
+                if len(runs) >= RUNS_OPEN:
+                    runs = [_spill(_merged(runs), scratch)]
+        buffer.sort(key=_by_key)
+        yield from heapq.merge(*(_unspill(run) for run in runs), buffer, key=_by_key)
+    finally:
+        for run in runs:
+            run.close()
+
+
+def _merged(runs: Sequence[IO[bytes]]) -> Iterator[Entry]:
+    yield from heapq.merge(*(_unspill(run) for run in runs), key=_by_key)
+    for run in runs:
+        run.close()
+
+
+def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
+    run = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by sort()
+    dump = pickle.Pickler(run, protocol=5)
+    for entry in entries:
+        dump.dump(entry)
+        dump.clear_memo()
+    run.seek(0)
+    return run
+
+
+def _unspill(run: IO[bytes]) -> Iterator[Entry]:
+    load = pickle.Unpickler(run)  # noqa: S301 - our own unnamed file, never a stranger's
+    while True:
+        try:
+            yield load.load()
+        except EOFError:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which keys are in scope: those that match an include (or there are none) and no exclude.
+
+    ``*`` and ``?`` stop at ``/``, ``**`` does not, ``[...]`` is a set. A pattern without ``/`` is held against the
+    last segment at any depth, one with ``/`` against the whole key; a final ``/`` means everything below.
+    """
+
+    include: tuple[re.Pattern[bytes], ...] = ()
+    exclude: tuple[re.Pattern[bytes], ...] = ()
+
+    @classmethod
+    def of(cls, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Filter:
+        """Compile glob patterns. Raises UsageError for an unfinished ``[``."""
+        return cls(tuple(map(_compile, include)), tuple(map(_compile, exclude)))
+
+    @property
+    def active(self) -> bool:
+        """False when every key is in scope."""
+        return bool(self.include or self.exclude)
+
+    def admits(self, key: bytes) -> bool:
+        """Whether ``key`` is in scope."""
+        if self.include and not any(p.fullmatch(key) for p in self.include):
+            return False
+        return not any(p.fullmatch(key) for p in self.exclude)
+
+
+_TOKEN = re.compile(rb"\*\*|\*|\?|\[!?\]?[^\]]*\]|.", re.DOTALL)
+_GLOB = {b"**": b".*", b"*": b"[^/]*", b"?": b"[^/]"}
+
+
+def _compile(glob: str) -> re.Pattern[bytes]:
+    raw = glob.encode("utf-8", "surrogateescape")
+    if not raw:
+        raise UsageError("an empty pattern matches nothing", hint="leave the option out to take everything")
+    out = b"" if b"/" in raw.rstrip(b"/") else b"(?:.*/)?"
+    for token in _TOKEN.findall(raw.removeprefix(b"/") + (b"**" if raw.endswith(b"/") else b"")):
+        out += _GLOB.get(token) or _set_or_literal(token, glob)
+    return re.compile(out, re.DOTALL)
+
+
+def _set_or_literal(token: bytes, glob: str) -> bytes:
+    if token == b"[":
+        raise UsageError(f"`[` without `]` in the pattern {glob!r}", hint="write `[[]` for a literal bracket")
+    if len(token) == 1:
+        return re.escape(token)
+    inner = token[1:-1].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
+    return b"[^" + inner[1:] + b"]" if inner.startswith(b"!") else b"[" + inner.replace(b"^", b"\\^") + b"]"

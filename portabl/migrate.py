@@ -1,0 +1,363 @@
+"""START HERE: the conductor. One run moves everything one stage on: list > plan > copy > prove > manifest > report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from portabl import __version__, keys, records, registry
+from portabl import manifest as manifests
+from portabl.budget import Budget
+from portabl.copying import CopyStage
+from portabl.errors import Interrupted, UsageError
+from portabl.files import Files
+from portabl.journal import utc_now
+from portabl.large import LargeMover
+from portabl.listing import Filter, Listing, until_ordered
+from portabl.model import Entry, Proof, Record
+from portabl.plan import Action, Line, Step, steps
+from portabl.progress import NoProgress, Progress
+from portabl.providers import Config
+from portabl.report import Report
+from portabl.shards import Shards
+from portabl.state import Job, Pass, default_root, disk_errors
+from portabl.storage import Storage
+from portabl.tally import Losses, Tally
+from portabl.transfer import Mover
+from portabl.verify import Checker, Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """What is to be done. ``source``, ``target``, ``state``, ``manifest`` and ``restore`` are locations as typed.
+
+    ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
+    whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "" or "keep".
+    ``symlinks``: report, follow or keep. ``threads``: objects under way at once.
+    """
+
+    source: str
+    target: str
+    config: Config
+    proof: Proof = Proof.INGEST
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    dry_run: bool = False
+    mirror: bool = False
+    threads: int = 32
+    state: str | None = None
+    manifest: str | None = None
+    restore: str | None = None
+    storage_class: str = ""
+    symlinks: str = "report"
+
+    def identity(self) -> dict[str, object]:
+        """What makes a run the same job as an earlier one."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "include": list(self.include),
+            "exclude": list(self.exclude),
+            "restore": self.restore or "",
+            "storage_class": self.storage_class,
+            "symlinks": self.symlinks,
+        }
+
+    def options(self) -> dict[str, str]:
+        """What the command asks of both places."""
+        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+        return {name: value for name, value in wanted.items() if value}
+
+
+def migrate(migration: Migration, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
+    """Move everything in the source's scope to the target, prove it, and leave a manifest.
+
+    ``stop`` asks for an orderly end: what is under way is finished, the report says interrupted, and the same call goes
+    on from there. Raises UsageError, ConfigError, StorageError, StateFull.
+    """
+    progress, stop = progress or NoProgress(), stop or threading.Event()
+    with (
+        _opened(migration, migration.source) as source,
+        _opened(migration, migration.target) as target,
+        tempfile.TemporaryDirectory(prefix="portabl-") as scratch,
+    ):
+        _apart(source, target)
+        source.check(write=False)
+        if migration.dry_run:
+            return _Run(migration, source, target, scratch, progress, stop).rehearse()
+        target.check(write=True)
+        with Job(_state_root(migration), migration.identity()) as job:
+            return _Run(migration, source, target, scratch, progress, stop).perform(job)
+
+
+def _opened(migration: Migration, location: str) -> Storage:
+    return registry.open_location(location, migration.config, threads=migration.threads, options=migration.options())
+
+
+def _apart(source: Storage, target: Storage) -> None:
+    """Refuse a target inside the source or the other way round."""
+    (here, above), (there, below) = source.place, target.place
+    if here == there and (above.startswith(below) or below.startswith(above)):
+        raise UsageError(
+            f"source and target overlap: {source.name} and {target.name}",
+            hint="choose a target outside the source",
+        )
+
+
+def _state_root(migration: Migration) -> Path:
+    if migration.state is None:
+        return default_root()
+    location = registry.parse(migration.state, migration.config)
+    if location.type != "file":
+        raise UsageError(
+            f"the state must be in a local directory, not {location.name}",
+            hint="manifests may go anywhere: `--manifest LOCATION`",
+        )
+    return Path(location.container)
+
+
+class _Run:
+    """One run of a job: the stages, in order."""
+
+    def __init__(
+        self,
+        migration: Migration,
+        source: Storage,
+        target: Storage,
+        scratch: str,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._migration = migration
+        self._source = source
+        self._target = target
+        self._scratch = scratch
+        self._progress = progress
+        self._stop = stop
+        self._began = time.monotonic()
+        self._started = utc_now()
+        keep = Filter.of(migration.include, migration.exclude)
+        self._source_listing = Listing(source, keep, scratch)
+        self._target_listing = Listing(target, keep, scratch)
+        self._warnings: list[str] = []
+
+    def rehearse(self) -> Report:
+        """What a run would do, with nothing written anywhere."""
+        return until_ordered(self._rehearsal)
+
+    def _rehearsal(self) -> Report:
+        counts: dict[Action, int] = dict.fromkeys(Action, 0)
+        sizes: dict[Action, int] = dict.fromkeys(Action, 0)
+        for step in self._plan(iter(())):
+            counts[step.action] += 1
+            sizes[step.action] += step.entry.size
+        there = (Action.COPY, Action.ADOPT)
+        self._warnings.append("a dry run compares listings only: it knows no earlier run of this job")
+        return self._report(
+            objects=sum(counts.values()) - counts[Action.EXTRA],
+            bytes=sum(sizes.values()) - sizes[Action.EXTRA],
+            copied=sum(counts[a] for a in there),
+            bytes_copied=sum(sizes[a] for a in there),
+            failed=counts[Action.REPORT],
+            extra=counts[Action.EXTRA],
+            deleted=counts[Action.EXTRA] if self._migration.mirror else 0,
+            dry_run=True,
+            complete=not counts[Action.REPORT],
+        )
+
+    def perform(self, job: Job) -> Report:
+        """The real thing; an interrupted run returns its report too."""
+        tally = Tally()
+        try:
+            return self._pass(job, tally)
+        except Interrupted as interrupted:
+            if type(interrupted) is not Interrupted:
+                raise  # no room for the state: an error, not a wish
+            return self._report(
+                copied=tally.copied,
+                bytes_copied=tally.bytes_copied,
+                unchanged=tally.unchanged,
+                interrupted=True,
+                next_command="the same command again",
+            )
+
+    def _pass(self, job: Job, tally: Tally) -> Report:
+        run = until_ordered(lambda: self._copy(job, tally))
+        try:
+            manifest, losses = until_ordered(lambda: self._prove(job, run, tally))
+            self._sweep_uploads(job)
+            self._mirror(losses, tally)
+            where = self._publish(job, run, manifest)
+        except BaseException:
+            job.journal.end_pass(run.number, "interrupted", objects=0, size=0)
+            raise
+        return self._final(manifest, losses, tally, where)
+
+    # list > plan > copy
+
+    def _copy(self, job: Job, tally: Tally) -> Pass:
+        run = job.begin()
+        self._progress.stage("copy", None)
+        shards = Shards(run, job.journal)
+        large = LargeMover(job.journal, self._scratch, lambda _: None)
+        mover = Mover(self._source, self._target, Budget(), large, self._stop)
+        stage = CopyStage(mover, shards, tally, self._progress, self._migration.threads, self._stop)
+        try:
+            stage.run(self._plan(job.known(run.number)))
+        except BaseException:
+            job.journal.end_pass(run.number, "interrupted", objects=tally.copied, size=tally.bytes_copied)
+            raise
+        finally:
+            large.close()
+        return run
+
+    def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
+        return steps(self._source_listing, self._target_listing, known, self._restored())
+
+    def _restored(self) -> Iterator[Record] | None:
+        if self._migration.restore is None:
+            return None
+        loaded = manifests.load(registry.files(self._migration.restore, self._migration.config))
+        keep = Filter.of(self._migration.include, self._migration.exclude)
+        return (record for _, record in loaded.records() if keep.admits(record.key))
+
+    # prove > manifest
+
+    def _prove(self, job: Job, run: Pass, tally: Tally) -> tuple[manifests.Manifest, Losses]:
+        """Hold every record against a fresh listing of the target (and its bytes, if asked) while writing the manifest."""
+        losses, extras = Losses(), self._extras()
+        tally.extra = 0
+        files = Files.at(str(job.root / "manifests" / f"{run.number:04d}"))
+
+        def extra(entry: Entry) -> None:
+            tally.extra += 1
+            extras.write(json.dumps(keys.to_json(entry.key)) + "\n")
+
+        self._progress.stage("prove", None)
+        with (
+            extras,
+            Checker(self._target, self._migration.proof, self._migration.threads, self._stop) as checker,
+            manifests.ManifestWriter(files, replace=True) as writer,
+        ):
+            for finding in checker.check(run.lines(), self._target_listing, extra):
+                line, record = _amended(finding)
+                losses.add(record)
+                writer.add(line, record)
+                self._progress.advance(1, record.size)
+            return writer.finish(self._document(losses)), losses
+
+    def _extras(self) -> TextIO:
+        return open(self._extras_path, "w", encoding="utf-8")
+
+    @property
+    def _extras_path(self) -> str:
+        return f"{self._scratch}/extras.jsonl"
+
+    def _document(self, losses: Losses) -> dict[str, object]:
+        migration = self._migration
+        return {
+            "tool": f"portabl {__version__}",
+            "source": self._source.name,
+            "target": self._target.name,
+            "filters": {"include": list(migration.include), "exclude": list(migration.exclude)},
+            "restored_from": migration.restore or "",
+            "storage_class": migration.storage_class,
+            "proof": str(migration.proof),
+            "metadata_at_target": not self._target.capabilities.metadata_in_manifest,
+            "complete": not losses.groups(),
+            "started": self._started,
+            "finished": utc_now(),
+        }
+
+    def _sweep_uploads(self, job: Job) -> None:
+        """Uploads of earlier runs whose objects are no longer copied in parts leave nothing behind either."""
+        large = LargeMover(job.journal, self._scratch, lambda _: None)
+        try:
+            for key in job.journal.open_keys():
+                large.discard(self._target, key)
+        finally:
+            large.close()
+
+    def _mirror(self, losses: Losses, tally: Tally) -> None:
+        """Delete what is only at the target; never before everything else is proven."""
+        if not self._migration.mirror or not tally.extra:
+            return
+        if losses.groups():
+            self._warnings.append("nothing was deleted at the target, because not everything is proven there")
+            return
+        self._progress.stage("mirror", tally.extra)
+        with open(self._extras_path, encoding="utf-8") as lines:
+            for line in lines:
+                if self._stop.is_set():
+                    raise Interrupted("stopped while deleting what is only at the target")
+                self._target.delete(keys.from_json(json.loads(line)))
+                tally.add("deleted")
+                self._progress.advance(1, 0)
+        tally.extra -= tally.deleted
+
+    def _publish(self, job: Job, run: Pass, manifest: manifests.Manifest) -> str:
+        """Make the manifest the job's last one, and copy it to where the user wants it."""
+        where = manifest.files.url
+        if self._migration.manifest is not None:
+            elsewhere = registry.files(self._migration.manifest, self._migration.config)
+            _copy_manifest(manifest, elsewhere)
+            where = self._migration.manifest
+        counts = manifest.counts
+        job.journal.end_pass(
+            run.number, "published", objects=counts["objects"], size=counts["bytes"], manifest=manifest.files.url
+        )
+        with disk_errors(job.root):
+            job.forget(run.number)
+        return where
+
+    # report
+
+    def _final(self, manifest: manifests.Manifest, losses: Losses, tally: Tally, where: str) -> Report:
+        counts = manifest.counts
+        groups = losses.groups()
+        follow = f"portabl verify {where}" if not groups else ""
+        return self._report(
+            objects=counts["objects"],
+            bytes=counts["bytes"],
+            copied=tally.copied,
+            bytes_copied=tally.bytes_copied,
+            adopted=tally.adopted,
+            unchanged=tally.unchanged,
+            changed=tally.changed,
+            failed=losses.failed,
+            deleted=tally.deleted,
+            extra=tally.extra,
+            losses=groups,
+            source_root=manifest.root,
+            target_root=manifest.target_root,
+            manifest=where,
+            complete=not groups and manifest.root == manifest.target_root,
+            next_command=follow,
+        )
+
+    def _report(self, **figures: object) -> Report:
+        empty = Report(source=self._source.name, target=self._target.name, proof=str(self._migration.proof))
+        elapsed = time.monotonic() - self._began
+        return replace(empty, elapsed_seconds=elapsed, warnings=tuple(self._warnings), **figures)  # type: ignore[arg-type]
+
+
+def _amended(finding: Finding) -> Line:
+    """The record as the final look at the target leaves it."""
+    if not finding.losses:
+        return finding.line, finding.record
+    record = replace(finding.record, losses=(*finding.record.losses, *finding.losses))
+    return records.encode(record), record
+
+
+def _copy_manifest(manifest: manifests.Manifest, elsewhere: Files) -> None:
+    """Segments first, manifest.json last: until then the new place holds no manifest."""
+    for name in (*(segment.name for segment in manifest.segments), manifests.NAME):
+        with manifest.files.open(name) as old, elsewhere.writer(name) as new:
+            while chunk := old.read(1 << 20):
+                new.write(chunk)

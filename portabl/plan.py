@@ -1,0 +1,139 @@
+"""Stage 2: hold source, last record and target against each other; pure, constant memory.
+
+An object is left alone only when the source still shows what the last record saw and the target still shows what
+that record wrote. Everything else is copied; without a record, equal size and equal full-object digest make it a
+candidate for adoption, which the transfer proves by reading.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from portabl.checksum import MD5_ETAG
+from portabl.model import Entry, Record
+
+T = TypeVar("T")
+Line = tuple[bytes, Record]
+"""A manifest line and what it says."""
+
+
+class Action(enum.Enum):
+    """What a pass does about one key."""
+
+    COPY = "copy"
+    ADOPT = "adopt"  # the target may hold it already: read, compare, write only if it differs
+    KEEP = "keep"
+    REPORT = "report"  # listed, but nothing that can be carried
+    EXTRA = "extra"  # at the target, not in the source
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision. ``entry`` is the source's listing (the target's for EXTRA); ``known`` the last record's line;
+    ``restore`` what a manifest says of a body that lies in a plain directory.
+    """
+
+    action: Action
+    entry: Entry
+    target: Entry | None = None
+    known: Line | None = None
+    restore: Record | None = None
+
+
+class _Cursor(Generic[T]):
+    """A sorted stream that can be asked for a key; what it passes over goes to ``passed``."""
+
+    def __init__(self, items: Iterable[T], key: Callable[[T], bytes]) -> None:
+        self._items = iter(items)
+        self._key = key
+        self._head: T | None = next(self._items, None)
+
+    def passed(self, key: bytes | None) -> Iterator[T]:
+        """Items before ``key`` (all that are left when None)."""
+        while (head := self._head) is not None and (key is None or self._key(head) < key):
+            self._head = next(self._items, None)
+            yield head
+
+    def take(self, key: bytes) -> T | None:
+        """The item with exactly this key, after `passed`."""
+        head = self._head
+        if head is None or self._key(head) != key:
+            return None
+        self._head = next(self._items, None)
+        return head
+
+
+def _entry_key(entry: Entry) -> bytes:
+    return entry.key
+
+
+def _line_key(line: Line) -> bytes:
+    return line[1].key
+
+
+def _record_key(record: Record) -> bytes:
+    return record.key
+
+
+def steps(
+    source: Iterable[Entry],
+    target: Iterable[Entry],
+    known: Iterable[Line],
+    restore: Iterable[Record] | None = None,
+) -> Iterator[Step]:
+    """Merge sorted streams into steps in key order. ``restore``: records whose bodies ``source`` holds."""
+    targets = _Cursor(target, _entry_key)
+    lines = _Cursor(known, _line_key)
+    bodies = _Cursor(restore, _record_key) if restore is not None else None
+    for entry in source:
+        key = entry.key
+        for extra in targets.passed(key):
+            yield Step(Action.EXTRA, extra)
+        for _ in lines.passed(key):
+            pass
+        if bodies is not None:
+            yield from (_missing(record) for record in bodies.passed(key))
+        yield _decide(entry, targets.take(key), lines.take(key), bodies.take(key) if bodies else None)
+    yield from (Step(Action.EXTRA, extra) for extra in targets.passed(None))
+    if bodies is not None:
+        yield from (_missing(record) for record in bodies.passed(None))
+
+
+def _missing(record: Record) -> Step:
+    """The manifest names an object whose body is not there: an entry that cannot be carried."""
+    problem = "" if record.delete_marker else "named by the manifest, but not in the source"
+    return Step(Action.REPORT, Entry(record.key, record.size, problem=problem), restore=record)
+
+
+def _decide(entry: Entry, target: Entry | None, known: Line | None, restore: Record | None) -> Step:
+    if entry.problem:
+        return Step(Action.REPORT, entry, target)
+    if known is not None and target is not None and _unchanged(entry, target, known[1], restore):
+        return Step(Action.KEEP, entry, target, known)
+    if target is not None and target.size == entry.size and _same_digest(entry.etag, target.etag):
+        return Step(Action.ADOPT, entry, target, restore=restore)
+    return Step(Action.COPY, entry, target, restore=restore)
+
+
+def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | None) -> bool:
+    source_seen, target_seen = record.source, record.target
+    if target_seen is None or record.sha256 is None or not target_seen.etag:
+        return False
+    if restore is not None and restore.metadata != record.metadata:
+        return False
+    return (
+        entry.size == record.size == target.size
+        and entry.etag == source_seen.etag
+        and entry.modified == source_seen.modified
+        and entry.version == source_seen.version
+        and bool(entry.etag or entry.modified or entry.version)
+        and target.etag == target_seen.etag
+        and not any(loss.field == "object" for loss in record.losses)
+    )
+
+
+def _same_digest(source_etag: str, target_etag: str) -> bool:
+    return source_etag == target_etag and MD5_ETAG.fullmatch(source_etag) is not None

@@ -1,0 +1,107 @@
+"""Metadata proven by shape: what a target drops or changes, it drops or changes for every object of that kind.
+
+A shape is which fields an object has and what kinds of characters their values hold. The first object of every shape
+is read back from the target; if anything differs, every further object of that shape is read back as well and its
+losses are named one by one. Shapes that come back whole cost no further request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+
+from portabl.keys import classes
+from portabl.model import Loss, Metadata, ObjectInfo
+from portabl.storage import Capabilities
+
+SHAPES_MAX = 20_000
+"""Shapes remembered; more variety than that only costs more read-backs."""
+
+_EXACT = ("content-type", "content-encoding", "content-language", "storage-class")
+_FOLD = {**{ord(c): "a" for c in "abcdefghijklmnopqrstuvwxyz"}, **{ord(c): "A" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}}
+_FOLD |= {ord(c): "0" for c in "123456789"}
+
+
+@lru_cache(maxsize=50_000)
+def _kind(field: str, value: str) -> str:
+    """What about a value may matter to a store: its characters by kind, its length by magnitude, its edges."""
+    if field in _EXACT and len(value) <= 100:
+        return value
+    edges = f"{value[:1] == ' '}{value[-1:] == ' '}{'  ' in value}"
+    return f"{len(value).bit_length()}{edges}{''.join(sorted({_fold(c) for c in value.translate(_FOLD)}))}"
+
+
+def _fold(character: str) -> str:
+    code = ord(character)
+    if code < 0x80:
+        return character
+    return "é" if code < 0x100 else "世" if code < 0x10000 else "😀"
+
+
+def shape(key: bytes, size: int, metadata: Metadata) -> tuple[object, ...]:
+    """The shape of an object, hashable."""
+    fields = metadata.fields()
+    kinds = tuple(sorted((name, _kind(name, value)) for name, value in fields.items()))
+    return (size == 0, classes(key), kinds)
+
+
+def compare(expected: Metadata, found: Metadata) -> tuple[Loss, ...]:
+    """Every field in which the target differs from what was sent."""
+    ours, theirs = expected.fields(), found.fields()
+    losses = [
+        Loss(name, "dropped by the target" if name not in theirs else "changed by the target", value, theirs.get(name))
+        for name, value in ours.items()
+        if theirs.get(name) != value and name != "storage-class"
+    ]
+    losses += [
+        Loss(name, "added by the target", None, value)
+        for name, value in theirs.items()
+        if name not in ours and name != "storage-class"
+    ]
+    if expected.storage_class and expected.storage_class != found.storage_class:
+        losses.append(Loss("storage-class", "changed by the target", expected.storage_class, found.storage_class))
+    return tuple(losses)
+
+
+def beyond(capabilities: Capabilities, metadata: Metadata) -> tuple[Loss, ...]:
+    """Fields the target cannot hold at all, known before anything is sent."""
+    if capabilities.metadata_in_manifest:
+        return ()
+    reason = "the target has no place for it"
+    losses = [Loss(n, reason, v) for n, v in metadata.headers.items() if n not in capabilities.headers]
+    if not capabilities.user_metadata:
+        losses += [Loss(f"user.{n}", reason, v) for n, v in metadata.user.items()]
+    if not capabilities.tags:
+        losses += [Loss(f"tag.{n}", reason, v) for n, v in metadata.tags.items()]
+    return tuple(losses)
+
+
+def without(metadata: Metadata, losses: tuple[Loss, ...]) -> Metadata:
+    """What is left to be found at the target once these losses are accepted."""
+    if not losses:
+        return metadata
+    gone = {loss.field for loss in losses}
+    return Metadata.from_fields({n: v for n, v in metadata.fields().items() if n not in gone})
+
+
+class Shapes:
+    """Remembers which shapes a target keeps. ``stat`` reads one object back from the target."""
+
+    def __init__(self, stat: Callable[[bytes], ObjectInfo]) -> None:
+        self._stat = stat
+        self._whole: set[tuple[object, ...]] = set()
+        self._guard = threading.Lock()
+
+    def losses(self, key: bytes, size: int, metadata: Metadata) -> tuple[Loss, ...]:
+        """What the target lost of this object's metadata; errors of the read-back pass through."""
+        kind = shape(key, size, metadata)
+        if kind in self._whole:
+            return ()
+        found = compare(metadata, self._stat(key).metadata)
+        if not found:
+            with self._guard:
+                if len(self._whole) >= SHAPES_MAX:
+                    self._whole.clear()
+                self._whole.add(kind)
+        return found

@@ -1,0 +1,180 @@
+"""Shards: contiguous ranges of the key order, each with an append-only file of the records it has so far.
+
+A record is in the file within `FLUSH_SECONDS` and on the platter within `SYNC_SECONDS`; a crash costs no more. When
+the last object of a shard is recorded its file is closed, renamed from .log to .seg, and noted in the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from portabl import records
+from portabl.journal import Journal
+from portabl.model import Record
+from portabl.state import LATE, Pass, state_error
+
+SHARD_OBJECTS = 5_000
+FLUSH_SECONDS = 0.5
+SYNC_SECONDS = 2.0
+
+
+class Shard:
+    """Records of one key range. `add` is called from many threads."""
+
+    def __init__(self, number: int, path: Path, writer: Shards) -> None:
+        self.number = number
+        self.first = self.last = b""
+        self.planned = 0
+        self._path = path
+        self._writer = writer
+        self._guard = threading.Lock()
+        self._sealed = False
+        self._recorded = 0
+        self._file: BinaryIO = path.open("wb", buffering=1 << 18)
+
+    def plan(self, key: bytes) -> None:
+        """One more object belongs to this shard."""
+        if not self.planned:
+            self.first = key
+        self.last = key
+        self.planned += 1
+
+    def add(self, record: Record) -> None:
+        """The outcome for one planned object."""
+        self.add_line(records.encode(record))
+
+    def add_line(self, line: bytes) -> None:
+        """The same, for a line that is known already."""
+        try:
+            with self._guard:
+                self._file.write(line + b"\n")
+                self._recorded += 1
+                done = self._sealed and self._recorded == self.planned
+            if done:
+                self._close()
+        except OSError as full:
+            raise state_error(full, self._path) from full
+
+    def drop(self) -> None:
+        """One planned object needs no record after all."""
+        with self._guard:
+            self.planned -= 1
+            done = self._sealed and self._recorded == self.planned
+        if done:
+            self._close()
+
+    def seal(self) -> None:
+        """No further object will be planned."""
+        with self._guard:
+            self._sealed = True
+            done = self._recorded == self.planned
+        if done:
+            self._close()
+
+    def flush(self, *, sync: bool) -> None:
+        """Push what is buffered to the operating system, or all the way to the disk."""
+        with self._guard:
+            if not self._file.closed:
+                self._file.flush()
+                if sync:
+                    os.fsync(self._file.fileno())
+
+    def _close(self) -> None:
+        try:
+            with self._guard:
+                if self._file.closed:
+                    return
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            self._path.replace(self._path.with_suffix(".seg"))
+        except OSError as full:
+            raise state_error(full, self._path) from full
+        self._writer.closed(self)
+
+    def abandon(self) -> None:
+        """Let go of the file as it is, for a later run to read."""
+        with self._guard:
+            self._file.close()
+
+
+class Shards:
+    """The shards of one pass: the one being filled, those still waiting for records, and a flusher thread."""
+
+    def __init__(self, run: Pass, journal: Journal) -> None:
+        self._pass = run
+        self._journal = journal
+        self._guard = threading.Lock()
+        self._open: dict[int, Shard] = {}
+        self._current: Shard | None = None
+        self._count = 0
+        self._stop = threading.Event()
+        self.trouble: BaseException | None = None
+        self._flusher = threading.Thread(target=self._flush_loop, name="portabl-flush", daemon=True)
+        self._flusher.start()
+
+    def place(self, key: bytes) -> Shard:
+        """The shard for the next key in order."""
+        shard = self._current
+        if shard is None or shard.planned >= SHARD_OBJECTS:
+            if shard is not None:
+                shard.seal()
+            shard = self._current = self._new(f"{self._count:06d}")
+        shard.plan(key)
+        return shard
+
+    def late(self) -> Shard:
+        """A shard for keys written after all others."""
+        return self._new(LATE)
+
+    def _new(self, stem: str) -> Shard:
+        path = self._pass.path / f"{stem}.log"
+        try:
+            shard = Shard(self._count, path, self)
+        except OSError as full:
+            raise state_error(full, path) from full
+        with self._guard:
+            self._open[shard.number] = shard
+        self._count += 1
+        return shard
+
+    def closed(self, shard: Shard) -> None:
+        """A shard has all its records."""
+        self._journal.add_shard(self._pass.number, shard.number, shard.first, shard.last, shard.planned)
+        with self._guard:
+            self._open.pop(shard.number, None)
+
+    def finish(self) -> None:
+        """Seal the last shard; every object planned has been recorded."""
+        if self._current is not None:
+            self._current.seal()
+        self._halt()
+
+    def abandon(self) -> None:
+        """Stop where we are; what is recorded stays readable."""
+        self._halt()
+        for shard in list(self._open.values()):
+            shard.abandon()
+
+    def _halt(self) -> None:
+        self._stop.set()
+        self._flusher.join()
+
+    def _flush_loop(self) -> None:
+        synced = time.monotonic()
+        while not self._stop.wait(FLUSH_SECONDS):
+            sync = time.monotonic() - synced >= SYNC_SECONDS
+            with self._guard:
+                shards = list(self._open.values())
+            try:
+                for shard in shards:
+                    shard.flush(sync=sync)
+            except OSError as full:
+                self.trouble = state_error(full, self._pass.path)
+                return
+            if sync:
+                synced = time.monotonic()

@@ -1,0 +1,249 @@
+"""A job's memory: which passes there were, what they recorded, which uploads are open; and the lock.
+
+Layout below the state location, ``jobs/<id>/``::
+
+    job.json                     what the job is, for people and for `portabl status`
+    journal.sqlite3              passes, shards, uploads (see `Journal`)
+    passes/0001/000000.log       records of one shard, appended as they come; .seg once the shard is complete
+    manifests/0001/              the published manifest of a pass
+
+A pass that was interrupted is never continued in place. The next run lists both sides again and takes every record
+of the interrupted pass as knowledge, exactly as it takes the last manifest: an object is skipped only when source and
+target still show what its record says. So resuming and delta passes are one mechanism.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from portabl import records
+from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
+from portabl.journal import Journal
+from portabl.plan import Line
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+
+def default_root() -> Path:
+    """The user's state directory for portabl (`XDG_STATE_HOME`, else the platform's habit)."""
+    if base := os.environ.get("XDG_STATE_HOME"):
+        return Path(base) / "portabl"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "portabl"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "portabl"
+    return Path.home() / ".local" / "state" / "portabl"
+
+
+def job_id(identity: Mapping[str, object]) -> str:
+    """16 hex digits from what makes a job the same job: source, target, filters, options."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One job as `portabl status` shows it. Times are UTC, RFC 3339; ``manifest`` is a path, "" when there is none."""
+
+    id: str
+    source: str
+    target: str
+    state: str
+    started: str
+    finished: str
+    objects: int
+    bytes: int
+    manifest: str
+
+
+class Job:
+    """One job's directory, locked for this process. Context manager; leaving it releases the lock."""
+
+    def __init__(self, root: Path, identity: Mapping[str, object]) -> None:
+        self.id = job_id(identity)
+        self.root = root / "jobs" / self.id
+        with disk_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(self.root / "lock", self.id)
+            try:
+                self._describe(identity)
+                self.journal = Journal(self.root / "journal.sqlite3")
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def _describe(self, identity: Mapping[str, object]) -> None:
+        text = json.dumps({"id": self.id, **identity}, indent=1, sort_keys=True, ensure_ascii=False)
+        temporary = self.root / "job.json.tmp"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.root / "job.json")
+
+    def begin(self) -> Pass:
+        """Start a pass of its own; records of unfinished ones stay readable through `known`."""
+        number = self.journal.begin_pass()
+        path = self.root / "passes" / f"{number:04d}"
+        with disk_errors(path):
+            if path.exists():  # a crash between the directory and the journal's commit
+                shutil.rmtree(path)
+            path.mkdir(parents=True)
+        return Pass(number, path)
+
+    def known(self, before: int) -> Iterator[Line]:
+        """What earlier passes recorded, newest first per key, sorted: every unfinished pass over the last manifest."""
+        published, unfinished = self.journal.history(before)
+        streams = [self._tagged(rank, _pass_lines(self.root, number)) for rank, number in enumerate(unfinished)]
+        if published is not None:
+            streams.append(self._tagged(len(unfinished), self._published(published)))
+        last: bytes | None = None
+        for key, _, line in heapq.merge(*streams, key=lambda item: (item[0], item[1])):
+            if key != last:
+                last = key
+                yield line
+
+    @staticmethod
+    def _tagged(rank: int, lines: Iterator[Line]) -> Iterator[tuple[bytes, int, Line]]:
+        return ((line[1].key, rank, line) for line in lines)
+
+    def _published(self, number: int) -> Iterator[Line]:
+        from portabl import manifest
+        from portabl.files import Files
+
+        try:
+            yield from manifest.load(Files.at(str(self.root / "manifests" / f"{number:04d}"))).records()
+        except ManifestError as damaged:
+            # Knowledge only saves work; damaged knowledge is dropped loudly instead of believed.
+            raise ManifestError(
+                f"the last manifest of this job cannot be trusted: {damaged.message}",
+                hint=f"move {self.root / 'manifests' / f'{number:04d}'} away; the next run then proves everything anew",
+            ) from damaged
+
+    def forget(self, published: int) -> None:
+        """After a manifest is published the working records up to it are no longer needed."""
+        for path in sorted((self.root / "passes").iterdir()):
+            if path.name.isdigit() and int(path.name) <= published:
+                shutil.rmtree(path)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.journal.close()
+        self._lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run over the source: its number and where its records are written."""
+
+    number: int
+    path: Path
+
+    def lines(self) -> Iterator[Line]:
+        """Everything recorded by this pass so far, sorted by key."""
+        return _shard_lines(self.path)
+
+
+def _pass_lines(root: Path, number: int) -> Iterator[Line]:
+    path = root / "passes" / f"{number:04d}"
+    return _shard_lines(path) if path.is_dir() else iter(())
+
+
+LATE = "late"
+"""Name of the shard for keys that are written after all others; it overlaps the ranges of the rest."""
+
+
+def _shard_lines(path: Path) -> Iterator[Line]:
+    names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
+    main = (line for p in names if p.stem != LATE for line in _sorted_shard(p))
+    late = [line for p in names if p.stem == LATE for line in _sorted_shard(p)]
+    return heapq.merge(main, late, key=lambda line: line[1].key)
+
+
+def _sorted_shard(path: Path) -> list[Line]:
+    """Records of one shard, sorted; a line torn by a crash is as if it had never been written."""
+    found: dict[bytes, Line] = {}
+    with path.open("rb") as file:
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                break
+            try:
+                record = records.decode(raw[:-1])
+            except ManifestError:
+                continue  # a damaged line only means that its object is proven again
+            found[record.key] = (raw[:-1], record)
+    return [found[key] for key in sorted(found)]
+
+
+def _locked(path: Path, job: str) -> FileLock:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise JobLocked(
+            f"another run of this job ({job}) is going on",
+            hint="wait for it to end, or see `portabl status`",
+        ) from None
+    return lock
+
+
+class disk_errors:  # noqa: N801 - reads as a statement
+    """Translate what a disk says about a state path into an error a person can act on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, PortablError):
+            raise state_error(error, self._path) from error
+
+
+def state_error(error: OSError, path: Path) -> PortablError:
+    """The portabl error for an OSError at a state path: StateFull for no space, else UsageError."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StateFull(f"no space left for the state in {path}", hint="free space and run the same command again")
+    return UsageError(
+        f"cannot use the state directory {path}: {error.strerror or error}",
+        hint="name another one with `--state`",
+    )
+
+
+def jobs(root: Path) -> list[JobStatus]:
+    """Every job known below a state root, newest first."""
+    found = [status for path in sorted((root / "jobs").glob("*/job.json")) if (status := _status(path.parent))]
+    return sorted(found, key=lambda job: job.started, reverse=True)
+
+
+def _status(path: Path) -> JobStatus | None:
+    try:
+        about = json.loads((path / "job.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    row = Journal.peek(path / "journal.sqlite3")
+    return JobStatus(
+        id=path.name,
+        source=str(about.get("source", "")),
+        target=str(about.get("target", "")),
+        state=row.state,
+        started=row.started,
+        finished=row.finished,
+        objects=row.objects,
+        bytes=row.bytes,
+        manifest=row.manifest,
+    )

@@ -1,0 +1,192 @@
+"""Stage 3: move one object: read, hash in passing, write, confirm.
+
+Every outcome is a `Record`. Trouble with one object becomes a loss in its record; trouble with a whole place is raised.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from portabl import checksum
+from portabl.budget import Budget
+from portabl.errors import AccessDenied, Changed, Corrupt, PortablError, Refused, StorageError
+from portabl.guard import KeyGuard
+from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Record, Seen, Written
+from portabl.plan import Action, Step
+from portabl.shapes import Shapes, beyond, compare, without
+from portabl.storage import Storage
+
+ATTEMPTS = 3
+"""Times an object is tried when it changes under the copy or arrives damaged (the adapter retries its own requests)."""
+
+SINGLE_MAX = 16 * 2**20
+"""Bytes up to which an object is read and written in one piece."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one step: its record (None: nothing to record) and whether bytes were written."""
+
+    record: Record | None
+    written: bool = False
+    adopted: bool = False
+
+
+class Mover:
+    """Copies objects from one storage to another; safe to call from many threads.
+
+    ``large`` copies an object that is too big for one piece (see `portabl.large`).
+    """
+
+    def __init__(
+        self,
+        source: Storage,
+        target: Storage,
+        budget: Budget,
+        large: Callable[[Mover, Step, Entry], Outcome],
+        stop: threading.Event,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.guard = KeyGuard(target)
+        self.shapes = Shapes(target.stat)
+        self.budget = budget
+        self.stop = stop
+        self._large = large
+        self._bodies_only = target.capabilities.metadata_in_manifest
+
+    def move(self, step: Step) -> Outcome:
+        """Carry out COPY, ADOPT or REPORT. Raises only what concerns a whole place or the user's wish to stop."""
+        entry = step.entry
+        if step.action is Action.REPORT:
+            return Outcome(lost(entry, entry.problem, step.restore)) if entry.problem else Outcome(None)
+        try:
+            return self._persist(step)
+        except StorageError as error:
+            if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
+                raise
+            raise ObjectFailed(lost(entry, error.message, step.restore), error) from error
+
+    def _persist(self, step: Step) -> Outcome:
+        entry = step.entry
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                if entry.size > SINGLE_MAX:
+                    return self._large(self, step, entry)
+                with self.budget.bytes(entry.size):
+                    return self._single(step, entry)
+            except Changed:
+                if attempt == ATTEMPTS:
+                    raise
+                entry = self._again(entry)
+            except Corrupt:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _again(self, entry: Entry) -> Entry:
+        """The object as it is now, after it changed under the copy. Raises NotFound when it is gone."""
+        now = self.source.stat(entry.key)
+        return replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
+
+    def _single(self, step: Step, entry: Entry) -> Outcome:
+        content = self.source.read(entry)
+        if len(content.data) != entry.size:
+            raise Changed(
+                f"listed with {entry.size} bytes, read {len(content.data)}", key=entry.key, storage=self.source.name
+            )
+        body = checksum.body(content.data, md5=True)
+        digests = {"sha256": body.sha256, "md5": body.md5}
+        checksum.confirm(content.info.digests, digests, entry.key, self.source.name)
+        check_restore(step.restore, entry, body.sha256)
+        metadata = step.restore.metadata if step.restore else content.info.metadata
+        if step.action is Action.ADOPT and self._is_there(step, body, metadata):
+            assert step.target is not None
+            return Outcome(record(entry, body.sha256, content.info, metadata, _as_written(step.target)), adopted=True)
+        known = beyond(self.target.capabilities, metadata)
+        sent = without(metadata, known)
+        written = self.guard.write(
+            entry.key,
+            listed=step.target is not None,
+            write=lambda: self._put(entry, body, sent, content),
+        )
+        return self.finish(entry, body.sha256, content.info, metadata, written, known)
+
+    def _put(self, entry: Entry, body: Body, metadata: Metadata, content: Content) -> Written:
+        if self.same_store and metadata == content.info.metadata:
+            copied = self.target.copy(self.source, entry, entry.key, content.info)
+            if copied is not None:
+                return copied
+        return self.target.write(entry.key, body, metadata)
+
+    @property
+    def same_store(self) -> bool:
+        """Whether both sides may be one store, so that a server-side copy can be asked for."""
+        return type(self.source) is type(self.target)
+
+    def finish(
+        self, entry: Entry, sha256: str, info: ObjectInfo, metadata: Metadata, written: Written, known: Sequence[Loss]
+    ) -> Outcome:
+        """Confirm what a finished write kept of the metadata, and make the record."""
+        losses = (*known, *written.losses)
+        if not self._bodies_only:
+            losses += self.shapes.losses(entry.key, entry.size, without(metadata, losses))
+        return Outcome(record(entry, sha256, info, metadata, written, losses), written=True)
+
+    def _is_there(self, step: Step, body: Body, metadata: Metadata) -> bool:
+        """Whether the target already holds exactly this object: same digest by its listing, same metadata by HEAD."""
+        if step.target is None or step.target.etag != body.md5:
+            return False
+        seen = self.target.stat(step.entry.key)
+        return seen.etag == body.md5 and seen.size == len(body.data) and not compare(metadata, seen.metadata)
+
+
+class ObjectFailed(PortablError):
+    """One object did not arrive. ``record`` names the loss; ``cause`` tells whether a whole place may be in trouble."""
+
+    def __init__(self, record: Record, cause: StorageError) -> None:
+        super().__init__(cause.message, key=record.key, storage=cause.storage, hint=cause.hint)
+        self.record = record
+        self.cause = cause
+
+
+def _as_written(entry: Entry) -> Written:
+    return Written(entry.etag, entry.version)
+
+
+def check_restore(restore: Record | None, entry: Entry, sha256: str) -> None:
+    """A body put back under a manifest must be the body the manifest names. Raises Refused."""
+    if restore is not None and restore.sha256 != sha256:
+        raise Refused(
+            f"sha256 differs from the manifest that is restored: recorded {restore.sha256}, found {sha256}",
+            key=entry.key,
+        )
+
+
+def record(
+    entry: Entry, sha256: str, info: ObjectInfo, metadata: Metadata, written: Written, losses: Sequence[Loss] = ()
+) -> Record:
+    """The record of an object that arrived, with whatever it lost on the way."""
+    return Record(
+        key=entry.key,
+        size=entry.size,
+        sha256=sha256,
+        metadata=metadata,
+        source=Seen(entry.etag or info.etag, entry.modified, entry.version),
+        target=Seen(written.etag, "", written.version),
+        losses=(*info.losses, *losses),
+    )
+
+
+def lost(entry: Entry, reason: str, restore: Record | None = None) -> Record:
+    """The record of an object that did not arrive."""
+    return Record(
+        key=entry.key,
+        size=entry.size,
+        sha256=restore.sha256 if restore else None,
+        metadata=restore.metadata if restore else Metadata(),
+        source=Seen(entry.etag, entry.modified, entry.version),
+        losses=(Loss("object", reason),),
+    )

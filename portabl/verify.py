@@ -1,0 +1,337 @@
+"""Stage 6: hold records against a place, and say where they differ."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from portabl import manifest as manifests
+from portabl.budget import Budget
+from portabl.errors import Interrupted, NotFound, StorageError, UsageError
+from portabl.executors import in_order
+from portabl.listing import Filter, Listing, until_ordered
+from portabl.merkle import Tree
+from portabl.model import Entry, Loss, Proof, Record
+from portabl.plan import Line
+from portabl.readback import Read, Reader
+from portabl.records import at_target, leaf, target_metadata
+from portabl.report import Fingerprint, Issue, Verification
+from portabl.shapes import compare
+from portabl.storage import Storage
+
+if TYPE_CHECKING:
+    from portabl.progress import Progress
+    from portabl.providers import Config
+
+ISSUES_KEPT = 1000
+PATIENCE_SECONDS = 3.0
+"""How long a listing that lacks an object is asked again, over a whole run (some stores list with a delay)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One record held against a place. ``kind`` is "" when all is as it should be, else a kind of `report.Issue`.
+
+    ``losses`` says what differs, in the words of a record; ``leaf`` is the Merkle leaf of what was found, None when
+    nothing was found or nothing was read.
+    """
+
+    line: bytes
+    record: Record
+    kind: str = ""
+    losses: tuple[Loss, ...] = ()
+    leaf: bytes | None = None
+
+
+def pairs(
+    lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
+) -> Iterator[tuple[Line, Entry | None]]:
+    """Merge records and a sorted listing by key; entries without a record go to ``extra``."""
+    entries = iter(listing)
+    head = next(entries, None)
+    for line in lines:
+        key = line[1].key
+        while head is not None and head.key < key:
+            extra(head)
+            head = next(entries, None)
+        if head is not None and head.key == key:
+            yield line, head
+            head = next(entries, None)
+        else:
+            yield line, None
+    while head is not None:
+        extra(head)
+        head = next(entries, None)
+
+
+class Checker:
+    """Checks records against one storage at one proof level. Context manager."""
+
+    def __init__(self, storage: Storage, proof: Proof, threads: int, stop: threading.Event) -> None:
+        self._storage = storage
+        self._proof = proof
+        self._threads = threads
+        self._stop = stop
+        self._reader = Reader(storage, Budget())
+        self._bodies_only = storage.capabilities.metadata_in_manifest
+        self._patience = PATIENCE_SECONDS if storage.capabilities.key_rules == "store" else 0.0
+
+    def check(
+        self, lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
+    ) -> Iterator[Finding]:
+        """A finding for every record, in order. Raises Interrupted when asked to stop."""
+        merged = pairs(lines, listing, extra)
+        if self._proof is not Proof.READBACK:
+            return (self._by_listing(line, entry) for line, entry in merged)
+        return (finding for _, finding in in_order(merged, self._by_reading, self._threads))
+
+    def _by_listing(self, line: Line, entry: Entry | None) -> Finding:
+        if self._stop.is_set():
+            raise Interrupted("stopped while the target was being checked")
+        raw, record = line
+        if not at_target(record):
+            return Finding(raw, record)
+        trouble = self._listed_wrong(record, entry)
+        if trouble and self._ask_again(record):
+            trouble = ("", "")
+        if not trouble[0]:
+            return Finding(raw, record)
+        return Finding(raw, record, trouble[0], (Loss("object", trouble[1]),))
+
+    def _listed_wrong(self, record: Record, entry: Entry | None) -> tuple[str, str]:
+        if entry is None:
+            return "missing", "not in the listing of the target"
+        if entry.problem:
+            return "unreadable", entry.problem
+        if entry.size != record.size:
+            return "size", f"sizes differ: recorded {record.size}, found {entry.size}"
+        expected = record.target.etag if record.target else ""
+        if self._proof is Proof.INGEST and expected and entry.etag and entry.etag != expected:
+            return "content", f"ETags differ: written {expected}, found {entry.etag}"
+        return "", ""
+
+    def _ask_again(self, record: Record) -> bool:
+        """Whether a fresh look, after a while if need be, shows the object as it should be."""
+        while self._patience > 0:
+            began = time.monotonic()
+            if not self._listed_wrong(record, self._storage.listed(record.key))[0]:
+                return True
+            self._stop.wait(min(0.5, self._patience))
+            self._patience -= time.monotonic() - began
+        return False
+
+    def _by_reading(self, pair: tuple[Line, Entry | None]) -> Finding:
+        by_listing = self._by_listing(*pair)
+        entry, record = pair[1], by_listing.record
+        if by_listing.kind in ("missing", "unreadable") or entry is None or not at_target(record):
+            return by_listing
+        try:
+            read = self._reader.read(entry)
+        except StorageError as error:
+            if not error.per_object and not error.transient:
+                raise
+            kind = "missing" if isinstance(error, NotFound) else "unreadable"
+            return Finding(by_listing.line, record, kind, (Loss("object", error.message),))
+        return self._compared(by_listing, read)
+
+    def _compared(self, finding: Finding, read: Read) -> Finding:
+        record = finding.record
+        wanted = target_metadata(record)
+        found = wanted if self._bodies_only else read.info.metadata
+        if not wanted.storage_class:
+            found = replace(found, storage_class="")
+        actual = leaf(replace(record, sha256=read.sha256, size=read.size, metadata=found, losses=()))
+        if read.sha256 != record.sha256:
+            detail = f"sha256 differs: recorded {record.sha256}, found {read.sha256}"
+            kind = finding.kind or "content"
+            return replace(finding, kind=kind, losses=(Loss("object", detail),), leaf=actual)
+        losses = compare(wanted, found)
+        return replace(finding, kind="metadata" if losses else "", losses=losses, leaf=actual)
+
+    def __enter__(self) -> Checker:
+        self._reader.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.__exit__()
+
+
+@dataclass
+class _Sum:
+    """What a verification has found so far."""
+
+    checked: int = 0
+    bytes_read: int = 0
+    losses: int = 0
+    extra: int = 0
+    total: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    issues: list[Issue] = field(default_factory=list)
+    tree: Tree = field(default_factory=Tree)
+    interrupted: bool = False
+
+    def take(self, finding: Finding) -> None:
+        self.checked += 1
+        self.losses += bool(finding.record.losses)
+        if finding.leaf is not None:
+            self.tree.add(finding.leaf)
+        if finding.kind not in ("missing", "unreadable") and at_target(finding.record):
+            self.bytes_read += finding.record.size
+        if finding.kind:
+            detail = "; ".join(f"{loss.field}: {loss.reason}" for loss in finding.losses)
+            self._note(Issue(finding.kind, finding.record.key, detail))
+
+    def more(self, entry: Entry) -> None:
+        self.extra += 1
+        self._note(Issue("extra", entry.key, entry.problem))
+
+    def _note(self, issue: Issue) -> None:
+        self.kinds[issue.kind] = self.kinds.get(issue.kind, 0) + 1
+        self.total += 1
+        if len(self.issues) < ISSUES_KEPT:
+            self.issues.append(issue)
+
+
+def verify(
+    manifest: str,
+    location: str | None,
+    config: Config,
+    *,
+    proof: Proof | None = None,
+    threads: int = 32,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Verification:
+    """Hold a manifest against a place: ``location``, or the target the manifest itself names.
+
+    The manifest is checked against itself first (hashes, order, counts, roots), then every record against the place:
+    by reading it all (`Proof.READBACK`, the default), or by the listing alone. Raises ManifestError, UsageError or
+    StorageError.
+    """
+    from portabl import registry
+    from portabl.progress import NoProgress
+
+    progress, stop = progress or NoProgress(), stop or threading.Event()
+    proof = proof or Proof.READBACK
+    began = time.monotonic()
+    loaded = manifests.load(registry.files(manifest, config))
+    place = location or _own_target(loaded.document)
+    with registry.open_location(place, config, threads=threads, options=_options(loaded.document)) as storage:
+        storage.check(write=False)
+        with Checker(storage, proof, threads, stop) as checker, _scratch() as scratch:
+            listing = Listing(storage, _filters(loaded.document), scratch)
+            found = until_ordered(lambda: _hold(loaded, checker, listing, progress))
+    return Verification(
+        manifest=manifest,
+        location=place,
+        proof=proof,
+        objects=loaded.counts["objects"],
+        checked=found.checked,
+        bytes_checked=found.bytes_read if proof is Proof.READBACK else 0,
+        missing=found.kinds.get("missing", 0),
+        size_differs=found.kinds.get("size", 0),
+        content_differs=found.kinds.get("content", 0),
+        metadata_differs=found.kinds.get("metadata", 0),
+        unreadable=found.kinds.get("unreadable", 0),
+        extra=found.extra,
+        losses=found.losses,
+        issues=tuple(found.issues),
+        issues_total=found.total,
+        root=loaded.target_root,
+        root_proven=found.tree.root().hex() if proof is Proof.READBACK and not found.interrupted else "",
+        elapsed_seconds=time.monotonic() - began,
+        interrupted=found.interrupted,
+    )
+
+
+def _hold(loaded: manifests.Manifest, checker: Checker, listing: Listing, progress: Progress) -> _Sum:
+    """Every record against the place, from the beginning."""
+    found = _Sum()
+    progress.stage("verify", loaded.counts["objects"])
+    try:
+        for finding in checker.check(loaded.records(), listing, found.more):
+            found.take(finding)
+            progress.advance(1, finding.record.size)
+    except Interrupted:
+        found.interrupted = True
+    return found
+
+
+def fingerprint(
+    location: str,
+    config: Config,
+    *,
+    threads: int = 32,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Fingerprint:
+    """The root of a place, by reading every object with its metadata and tags.
+
+    What cannot be read is named in ``issues``, and the root then speaks only of the rest.
+    """
+    from portabl import registry
+    from portabl.progress import NoProgress
+
+    progress, stop = progress or NoProgress(), stop or threading.Event()
+    with registry.open_location(location, config, threads=threads) as storage, _scratch() as scratch:
+        storage.check(write=False)
+        listing = Listing(storage, Filter(), scratch)
+        with Reader(storage, Budget()) as reader:
+            return until_ordered(lambda: _fingerprint(location, reader, listing, threads, progress, stop))
+
+
+def _fingerprint(
+    location: str, reader: Reader, listing: Listing, threads: int, progress: Progress, stop: threading.Event
+) -> Fingerprint:
+    tree, size = Tree(), 0
+    issues: list[Issue] = []
+    progress.stage("fingerprint", None)
+    for entry, read in in_order(listing, lambda entry: _try_read(reader, entry), threads):
+        if stop.is_set():
+            raise Interrupted("stopped before everything was read")
+        progress.advance(1, entry.size)
+        if isinstance(read, Issue):
+            issues.append(read)
+            continue
+        issues += [Issue("unreadable", entry.key, f"{loss.field}: {loss.reason}") for loss in read.info.losses]
+        tree.add(leaf(Record(entry.key, read.size, read.sha256, read.info.metadata)))
+        size += read.size
+    return Fingerprint(tree.root().hex(), tree.size, size, location, tuple(issues))
+
+
+def _try_read(reader: Reader, entry: Entry) -> Read | Issue:
+    if entry.problem:
+        return Issue("unreadable", entry.key, entry.problem)
+    try:
+        return reader.read(entry)
+    except StorageError as error:
+        if not error.per_object and not error.transient:
+            raise
+        return Issue("unreadable", entry.key, error.message)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="portabl-")
+
+
+def _own_target(document: Mapping[str, object]) -> str:
+    target = document.get("target")
+    if not isinstance(target, str) or not target:
+        raise UsageError("the manifest names no target", hint="give the location to verify after the manifest")
+    return target
+
+
+def _filters(document: Mapping[str, object]) -> Filter:
+    patterns = document.get("filters")
+    if not isinstance(patterns, Mapping):
+        return Filter()
+    include, exclude = patterns.get("include", ()), patterns.get("exclude", ())
+    return Filter.of([str(p) for p in include], [str(p) for p in exclude])
+
+
+def _options(document: Mapping[str, object]) -> dict[str, str]:
+    return {"storage_class": "keep"} if document.get("storage_class") == "keep" else {}
