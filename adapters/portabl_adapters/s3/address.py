@@ -30,7 +30,7 @@ class Address:
     def url(self, key: bytes) -> str:
         """URL of one key: unreserved characters and ``/`` as they are, every other byte percent-encoded (RFC 3986).
 
-        Raises Refused for the empty key: its URL would be the bucket's own, where a PUT creates and a DELETE removes a bucket.
+        Raises Refused for the empty key: its URL is the bucket's own, where PUT creates and DELETE removes it.
         """
         if not key:
             raise Refused("an object without a name cannot exist in S3", key=key)
@@ -43,7 +43,7 @@ class Address:
 
 
 def has_dot_segment(key: bytes) -> bool:
-    """Whether libcurl would change the path: it resolves ``.`` and ``..`` segments and cannot be told not to while signing."""
+    """Whether libcurl would change the path: it resolves ``.`` and ``..`` segments, and must while it signs."""
     return b"." in key and _DOTS.search(key) is not None
 
 

@@ -1,8 +1,8 @@
 """Requests that survive trouble: retries, credentials renewed, pace kept, errors in portabl's words.
 
-Limits: `ATTEMPTS` tries a request; waits of 0.1 s doubling to at most 10 s, with jitter, or what Retry-After says up to 30 s;
-10 s to connect; ``stall_seconds`` (30) without a byte ends a try. Answers 429, 500, 502, 503, 504 and RequestTimeout are tried
-again; all else is an answer.
+Limits: `ATTEMPTS` tries a request; waits of 0.2 s doubling to at most 10 s, with jitter, or what Retry-After says up
+to 30 s; 10 s to connect; ``stall_seconds`` (30) without a byte ends a try. Answers 429, 500, 502, 503, 504 and
+RequestTimeout are tried again; all else is an answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What needs botocore: the credentials chain, and requests libcurl cannot sign. Loaded only when one of these is wanted.
+"""What needs botocore: the credentials chain, and requests libcurl cannot sign. botocore is loaded only for these.
 
-Requests libcurl cannot sign: keys with ``.`` or ``..`` segments (it resolves them) and access keys with characters it would
-percent-encode in the credential (OpenStack Swift's ``account:user``). They are signed by botocore and sent by its own session.
+Requests libcurl cannot sign: keys with ``.`` or ``..`` segments (it resolves them), and access keys with
+characters it would percent-encode (OpenStack Swift's ``account:user``). botocore signs and sends them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from botocore.httpsession import URLLib3Session
 
 RECHECK_SECONDS = 60
-"""How often the credentials chain is asked whether its keys changed (botocore itself renews them before they expire)."""
+"""How often the credentials chain is asked for its keys (botocore itself renews them before they expire)."""
 _PLAIN_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.~-]+")
 
 
@@ -102,7 +102,7 @@ class Credentials:
 
 
 class BotoHandle:
-    """The same as CurlHandle with botocore's signer and session, which leave the path as it is. Slower: 4 times the CPU."""
+    """The same as CurlHandle with botocore's signer and session, which leave the path as it is; much slower."""
 
     def __init__(self, address: Address, stall_seconds: int) -> None:
         self._region = address.region
@@ -131,8 +131,9 @@ class BotoHandle:
         prepared = request.prepare()
         prepared.stream_output = True
         for name, value in prepared.headers.items():
-            if not value.isascii():
-                prepared.headers[name] = value.encode("utf-8", "surrogateescape")
+            if not value.isascii():  # signed as text, sent as the same UTF-8
+                raw: Any = value.encode("utf-8", "surrogateescape")
+                prepared.headers[name] = raw
         return self._exchange(prepared, sink)
 
     def _exchange(self, prepared: Any, sink: Sink | None) -> Answer:
@@ -161,11 +162,10 @@ def _session(address: Address, stall_seconds: int) -> URLLib3Session:
     from botocore.httpsession import URLLib3Session
     from botocore.utils import get_environ_proxies
 
-    verify: bool | str = False if address.insecure else (address.ca_bundle or True)
+    verify: Any = False if address.insecure else (address.ca_bundle or True)
     proxies = get_environ_proxies(address.endpoint)
-    return URLLib3Session(
-        verify=verify, proxies=proxies, timeout=(CONNECT_SECONDS, stall_seconds), max_pool_connections=1
-    )
+    timeout: Any = (CONNECT_SECONDS, stall_seconds)
+    return URLLib3Session(verify=verify, proxies=proxies, timeout=timeout, max_pool_connections=1)
 
 
 def _pairs(headers: Sequence[Header]) -> dict[str, str]:

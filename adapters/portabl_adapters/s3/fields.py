@@ -99,7 +99,7 @@ def is_md5(etag: str) -> bool:
 
 
 def request_headers(metadata: Metadata, dropped: frozenset[str]) -> tuple[list[Header], list[Loss]]:
-    """Headers that store ``metadata``, and what cannot be said in headers or is in ``dropped`` (kinds the store refused).
+    """Headers that store ``metadata``, and what headers cannot say or is in ``dropped`` (refused kinds).
 
     Content-Type is always sent, so that no store guesses one. The empty value is ``Name;`` as libcurl wants it.
     """

@@ -1,6 +1,6 @@
 """Fields a store refuses: found out by trying, remembered, named as losses.
 
-A store that has no tags or no redirects answers 501 to the whole request. What to leave out is tried in the order of least loss,
+A store that has no tags or no redirects answers 501 to the whole request. What to leave out is tried field by field,
 and remembered only when leaving it out is what helped.
 """
 
@@ -29,7 +29,7 @@ class Fitting:
         return "tags" not in self._dropped
 
     def send(self, metadata: Metadata, send: Callable[[Sequence[Header]], Answer]) -> tuple[Answer, list[Loss]]:
-        """``send`` the headers of ``metadata``, with fewer fields if need be. Returns the last answer, and what was left out."""
+        """``send`` the headers of ``metadata``, fewer if need be. Returns the answer, and what was left out."""
         headers, losses = request_headers(metadata, self._dropped)
         answer = first = send(headers)
         if answer.status < 300:

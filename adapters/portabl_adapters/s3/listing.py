@@ -14,10 +14,10 @@ PAGE_KEYS = 1000
 
 
 def entries(calls: Calls, prefix: bytes, after: bytes | None, version: int) -> Iterator[Entry]:
-    """Every object below ``prefix`` with relative key > ``after``, strictly in byte order. ``version``: 1 or 2 of the API.
+    """Every object below ``prefix`` with relative key > ``after``, in byte order. ``version`` of the API: 1 or 2.
 
-    The next page is asked for by the last key (start-after), not by the continuation token: Ceph and SeaweedFS put the raw
-    last key into the token, where XML damages control characters, and the next page would begin elsewhere.
+    The next page is asked for by the last key (start-after), not by the continuation token: Ceph and SeaweedFS put the
+    raw last key into the token, where XML damages control characters, and the next page would begin elsewhere.
     Raises ListingBroken, ListingDisordered, and what any request raises.
     """
     last = None if after is None else prefix + after

@@ -1,7 +1,7 @@
 """What S3 says in XML, read without trust.
 
-Only UTF-8, no document type, no entities of its own, bounded size, the expected root element: anything else is no answer.
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+Only UTF-8, no document type, no entities of its own, bounded size, the expected root element: anything else is no
+answer. https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Page:
 def listing(body: bytes | memoryview, version: int = 2) -> Page:
     """A page of ListObjectsV2 or ListObjects (v1). Raises Unreadable.
 
-    The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS write a
-    space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
+    The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS
+    write a space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
     """
     root, ns = _listing_root(body)
     if version == 2 and root.find(ns + "KeyCount") is None and root.find(ns + "Marker") is not None:
@@ -73,7 +73,7 @@ def _listing_root(body: bytes | memoryview) -> tuple[ET.Element, str]:
     try:
         return parse(body, "ListBucketResult")
     except Unreadable:
-        # Ceph and SeaweedFS repeat keys unencoded outside <Contents>, control characters and all: not XML, and not needed.
+        # Ceph repeats keys unencoded outside <Contents>, control characters and all: no XML, and not needed.
         return parse(_ECHO.sub(rb"<\1>-</\1>", bytes(body)), "ListBucketResult")
 
 
@@ -137,12 +137,9 @@ def complete_xml(tags: list[str]) -> bytes:
 
 
 def result_etag(body: bytes | memoryview, root_name: str) -> str:
-    """ETag inside a CompleteMultipartUploadResult or CopyObjectResult. Raises Unreadable (an <Error> under status 200 too)."""
+    """ETag of a CompleteMultipartUploadResult or CopyObjectResult, "" where it has none. Raises Unreadable."""
     root, ns = parse(body, root_name)
-    etag = root.findtext(ns + "ETag")
-    if not etag:
-        raise Unreadable(f"a {root_name} without an ETag")
-    return etag.strip().strip('"')
+    return (root.findtext(ns + "ETag") or "").strip().strip('"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +168,15 @@ def parts(body: bytes | memoryview) -> Parts:
     return Parts(tags, sizes, following)
 
 
-def uploads(body: bytes | memoryview) -> tuple[list[tuple[bytes, str]], str, str]:
-    """A page of ListMultipartUploads: (key, id) pairs, and the next key and id markers ("" at the end). Raises Unreadable."""
+def uploads(body: bytes | memoryview) -> tuple[list[tuple[bytes, str]], bytes, str]:
+    """A page of ListMultipartUploads: (key, id) pairs, then the next key and id markers. Raises Unreadable."""
     root, ns = parse(body, "ListMultipartUploadsResult")
     encoded = root.findtext(ns + "EncodingType") == "url"
     found = list(_upload_pairs(root, ns, encoded))
     if root.findtext(ns + "IsTruncated") != "true":
-        return found, "", ""
+        return found, b"", ""
     marker = _key(root.findtext(ns + "NextKeyMarker") or "", encoded)
-    return found, marker.decode("utf-8", "surrogateescape"), root.findtext(ns + "NextUploadIdMarker") or ""
+    return found, marker, root.findtext(ns + "NextUploadIdMarker") or ""
 
 
 def _upload_pairs(root: ET.Element, ns: str, encoded: bool) -> Iterator[tuple[bytes, str]]:

@@ -153,7 +153,7 @@ class S3Storage(Storage):
         return fields.encrypted(answer.headers)
 
     def _refuse_slashes(self, full: bytes) -> None:
-        """Some servers take a key of nothing but slashes for the bucket, where PUT and DELETE are something else altogether."""
+        """Some servers take a key of nothing but slashes for the bucket, where PUT and DELETE mean something else."""
         if not full:
             raise Refused("an object without a name cannot exist in S3", key=full, storage=self.name)
         server = self.calls.bucket("?list-type=2&max-keys=1").text(b"server")

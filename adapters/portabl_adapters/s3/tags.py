@@ -1,7 +1,7 @@
 """Object tags: when to ask for them, and whether no answer means no tags.
 
-A store that announces tags (x-amz-tagging-count on GET and HEAD) saves a request an object, but only known stores may be believed when
-the header is absent. A store may also hide tags from whoever may not read them: asked once, on the first object.
+A store that announces tags (x-amz-tagging-count on GET and HEAD) saves a request an object; only known stores are
+believed when the header is absent. A store may also hide tags from whoever may not read them: asked once, on the first.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Tags:
         return self._calls.object("GET", key, f"?tagging&versionId={version}" if version else "?tagging")
 
     def _read(self, answer: Answer, key: bytes) -> Found:
+        if answer.status == 200 and not answer.body:
+            return NOTHING, ()  # Ceph 16, for an object that never had tags
         if answer.status == 200:
             try:
                 return replies.tag_set(answer.body) or NOTHING, ()
@@ -84,7 +86,7 @@ class Tags:
         raise self._calls.error(answer, key)
 
     def ensure(self, key: bytes, wanted: Mapping[str, str]) -> tuple[Loss, ...]:
-        """Tags were given when a multipart upload began: set them again where the store forgot them, name what is still wrong."""
+        """Set tags again where the store forgot those given to a multipart upload; name what is still wrong."""
         now, losses = self._read(self._ask(key, ""), key)
         if not losses and dict(now) != dict(wanted):
             body = replies.tagging_xml(dict(wanted))

@@ -1,7 +1,7 @@
 """One request over libcurl: signed by libcurl (AWS Signature Version 4), answered as bytes, nothing interpreted.
 
-A handle a thread keeps its connection alive. libcurl never follows redirects, never decodes a body, and sends no header that
-was not asked for. https://curl.se/libcurl/c/CURLOPT_AWS_SIGV4.html
+A handle a thread keeps its connection alive. libcurl never follows redirects, never decodes a body, and sends no
+header that was not asked for. https://curl.se/libcurl/c/CURLOPT_AWS_SIGV4.html
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Lost(Exception):
 
 
 class Answer:
-    """Status, headers and body as they came. ``headers``: lower-case names, values as bytes, duplicates joined by a comma."""
+    """Status, headers and body as they came."""
 
     __slots__ = ("_headers", "body", "lines", "status")
 
@@ -72,7 +72,7 @@ class Answer:
 
     @property
     def headers(self) -> dict[bytes, bytes]:
-        """Parsed at first use only: a PUT's answer needs two of them."""
+        """Lower-case names, values as bytes, duplicates joined by a comma; parsed at first use."""
         if self._headers is None:
             self._headers = parse_headers(self.lines)
         return self._headers
