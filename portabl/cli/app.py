@@ -81,8 +81,8 @@ def _cli() -> click.Group:
 HELP = """Leave any cloud, lose nothing, prove it.
 
 portabl moves objects between S3-compatible stores, local directories and any fsspec filesystem. Every key, byte,
-header, metadata field and tag arrives as it was, or is named as a loss. A run can be killed at any instant and continued by
-repeating the command. It leaves a manifest that anybody can check later.
+header, metadata field and tag arrives as it was, or is named as a loss. A run can be killed at any instant and
+continued by repeating the command. It leaves a manifest that anybody can check later.
 
 \b
 A location is one of
@@ -133,7 +133,7 @@ def _guarded(session: Session, arguments: Sequence[str]) -> int:  # noqa: PLR091
         return session.fail(Interrupted("interrupted", hint=_AGAIN))
     except BrokenPipeError:
         raise
-    except Exception as error:  # the last line of defence: no traceback unless asked for
+    except Exception as error:  # the last line of defence
         return session.fail_unexpectedly(error, _REPORT)
 
 

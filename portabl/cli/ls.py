@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portabl.cli.options import LOCATION, as_json, common
+from portabl.cli.options import as_json, common, complete_location
 from portabl.cli.output import Session, error_document
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Examples
 
 
 @click.command("ls", help=_HELP)
-@click.argument("location", metavar="LOCATION", type=LOCATION)
+@click.argument("location", metavar="LOCATION", shell_complete=complete_location)
 @as_json
 @common
 @click.pass_obj

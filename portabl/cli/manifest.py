@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
-from portabl.cli.options import LOCATION, as_json, common
+from portabl.cli.options import as_json, common, complete_location
 from portabl.cli.output import Session
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def manifest_folder(text: str) -> str:
 
 
 @command.command("show", help=_SHOW)
-@click.argument("manifest", metavar="MANIFEST", type=LOCATION)
+@click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
 @click.option("--records", is_flag=True, help="Print every record, not only those with losses.")
 @as_json
 @common
@@ -143,7 +143,7 @@ _FILES = {"sha256sums": "SHA256SUMS", "bagit": "manifest-sha256.txt", "s3-batch"
 
 
 @command.command("views", help=_VIEWS)
-@click.argument("manifest", metavar="MANIFEST", type=LOCATION)
+@click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
 @click.argument("directory", metavar="[DIRECTORY]", required=False, type=click.Path(file_okay=False))
 @click.option("--as", "kind", type=click.Choice(list(_FILES)), help="Print this one list on stdout.")
 @click.option("--bucket", help="Bucket for s3-batch. Default: the one of the manifest's target.")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import LOCATION, PROOFS, as_json, common, threads
+from portabl.cli.options import PROOFS, as_json, common, complete_location, threads
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
 _HELP = """Copy everything from SRC to DST, and prove it.
 
 Every object's bytes, headers, metadata and tags are carried; what the target cannot hold is named, field by field,
-and the exit code is 3. Running the same command again continues an interrupted run, or copies only what has changed since.
+and the exit code is 3. Running the same command again continues an interrupted run, or copies only what has
+changed since.
 Nothing is deleted unless --mirror asks for it.
 
 \b
@@ -32,8 +33,8 @@ Proof levels
 
 
 @click.command("migrate", help=_HELP)
-@click.argument("source", metavar="SRC", type=LOCATION)
-@click.argument("target", metavar="DST", type=LOCATION)
+@click.argument("source", metavar="SRC", shell_complete=complete_location)
+@click.argument("target", metavar="DST", shell_complete=complete_location)
 @click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="What has to be shown, see above.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")

@@ -13,24 +13,16 @@ from portabl.cli.output import Session
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LocationType(click.ParamType):
-    """A location: parsed later, by the registry; here only for completion."""
+def complete_location(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Provider names, else files."""
+    from portabl.errors import ConfigError
+    from portabl.providers import load
 
-    name = "location"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
-        """Provider names, else files."""
-        from portabl.errors import ConfigError
-        from portabl.providers import load
-
-        try:
-            names = [f"{name}:" for name in load().providers if f"{name}:".startswith(incomplete)]
-        except ConfigError:  # completion is no place to complain
-            names = []
-        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
-
-
-LOCATION = LocationType()
+    try:
+        names = [f"{name}:" for name in load().providers if f"{name}:".startswith(incomplete)]
+    except ConfigError:  # completion is no place to complain
+        names = []
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import LOCATION, PROOFS, as_json, common, threads
+from portabl.cli.options import PROOFS, as_json, common, complete_location, threads
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
@@ -20,32 +22,41 @@ Examples
   portabl verify MANIFEST ./export --proof readback
 
 \b
+Levels
+  size      the listing: every key is there with its size
+  ingest    and with the identity that the store gave it when it was written
+  readback  everything is read: bytes, headers, metadata, tags
+
+\b
 Line signs: - missing, * different, + not in the manifest, ! unreadable
 """
 
 
 @click.command("verify", help=_HELP)
-@click.argument("manifest", metavar="MANIFEST", type=LOCATION)
-@click.argument("location", metavar="[LOCATION]", type=LOCATION, required=False)
-@click.option("--proof", type=PROOFS, help="How far to look. Default: the level in the manifest.")
+@click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
+@click.argument("location", metavar="[LOCATION]", shell_complete=complete_location, required=False)
+@click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
 @threads
 @as_json
 @common
 @click.pass_obj
-def command(session: Session, /, manifest: str, location: str | None, proof: str | None, threads: int) -> int:
+def command(session: Session, /, manifest: str, location: str | None, proof: str, threads: int) -> int:
     """See _HELP."""
     from portabl.model import Proof
+    from portabl.registry import safe_url
     from portabl.report import verification_document, verification_text
     from portabl.verify import verify
 
     manifest = manifest_folder(manifest)
     config, progress = session.config(), session.progress()
-    level = Proof(proof) if proof else None
     with stop_on_signals() as stop:
         try:
-            found = verify(manifest, location, config, proof=level, threads=threads, progress=progress, stop=stop)
+            found = verify(
+                manifest, location, config, proof=Proof(proof), threads=threads, progress=progress, stop=stop
+            )
         finally:
             progress.close()
+    found = dataclasses.replace(found, manifest=safe_url(found.manifest), location=safe_url(found.location))
     if session.json:
         session.document(verification_document(found))
     else:
