@@ -27,6 +27,9 @@ FORMAT = f"portabl manifest {VERSION}"
 DOCUMENT_BYTES_MAX = 256 * 2**20
 """Longest manifest.json that is read: more than a hundred thousand segments."""
 
+LOSS_KINDS_MAX = 1000
+"""Fields that losses are counted by; the losses of any further ones are counted as "other"."""
+
 OWN = ("counts", "document_sha256", "format", "root", "segments", "target_root")
 """Fields of manifest.json that the writer computes; every other field is the caller's."""
 
@@ -144,7 +147,9 @@ class _Totals:
         if record.losses:
             fields = [_field(loss.field) for loss in record.losses]
             numbers["failed"] += "object" in fields
-            self._losses.update(fields)
+            for name in fields:
+                known = name in self._losses or len(self._losses) < LOSS_KINDS_MAX
+                self._losses[name if known else "other"] += 1
 
     def document(self) -> dict[str, Any]:
         return {
@@ -156,7 +161,13 @@ class _Totals:
 
 def _field(name: str) -> str:
     """Losses are counted by field; names users chose are counted together, so that counts stay small."""
-    return "user.*" if name.startswith("user.") else "tag.*" if name.startswith("tag.") else name
+    if name.startswith(("user.", "tag.")):
+        return name[: name.index(".")] + ".*"
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "other"
+    return name
 
 
 class _SegmentWriter:

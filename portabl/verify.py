@@ -96,7 +96,7 @@ class Checker:
         if not at_target(record):
             return Finding(raw, record)
         trouble = self._listed_wrong(record, entry)
-        if trouble and self._ask_again(record):
+        if trouble[0] and self._ask_again(record):
             trouble = ("", "")
         if not trouble[0]:
             return Finding(raw, record)

@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from kit import servers
-from kit.servers import S3Server
+
+pytest.register_assert_rewrite("portabl.testing", "kit")
+
+from kit import servers  # noqa: E402 - after the line above, so that its assertions are explained too
+from kit.servers import S3Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
