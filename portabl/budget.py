@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 BYTES_IN_FLIGHT = 64 * 2**20
 
@@ -15,30 +13,26 @@ class Budget:
     def __init__(self, limit: int = BYTES_IN_FLIGHT) -> None:
         self._limit = limit
         self._used = 0
-        self._freed = threading.Condition()
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
 
     def take(self, count: int, *, wait: bool = True) -> bool:
         """Reserve ``count`` bytes; False when ``wait`` is off and they are not free."""
         count = min(count, self._limit)
-        with self._freed:
+        with self._lock:
             while self._used + count > self._limit:
                 if not wait:
                     return False
+                self._waiting += 1
                 self._freed.wait()
+                self._waiting -= 1
             self._used += count
         return True
 
     def give(self, count: int) -> None:
         """Return what `take` reserved."""
-        with self._freed:
+        with self._lock:
             self._used -= min(count, self._limit)
-            self._freed.notify_all()
-
-    @contextmanager
-    def bytes(self, count: int) -> Iterator[None]:
-        """Reserve for the length of a block."""
-        self.take(count)
-        try:
-            yield
-        finally:
-            self.give(count)
+            if self._waiting:
+                self._freed.notify_all()

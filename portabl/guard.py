@@ -41,8 +41,11 @@ class KeyGuard:
             return write()
         hazards = classes(key)
         if listed or (not self._merging and hazards <= self._exact):
-            with self._lock.shared():
+            self._lock.enter()
+            try:
                 return write()
+            finally:
+                self._lock.leave()
         with self._lock.exclusive():
             return self._watched(key, hazards, write)
 
@@ -116,28 +119,30 @@ class _SharedLock:
     """Many ordinary writes at once, or one watched write alone; a waiting watched write goes first."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._shared = 0
         self._waiting = 0
         self._alone = False
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        with self._changed:
+    def enter(self) -> None:
+        """Begin an ordinary write; pair with `leave`."""
+        with self._lock:
             while self._alone or self._waiting:
                 self._changed.wait()
             self._shared += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._shared -= 1
-                if not self._shared and self._waiting:
-                    self._changed.notify_all()
+
+    def leave(self) -> None:
+        """End an ordinary write."""
+        with self._lock:
+            self._shared -= 1
+            if not self._shared and self._waiting:
+                self._changed.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        with self._changed:
+        """A watched write: nothing else is written meanwhile."""
+        with self._lock:
             self._waiting += 1
             while self._alone or self._shared:
                 self._changed.wait()
@@ -146,6 +151,6 @@ class _SharedLock:
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._alone = False
                 self._changed.notify_all()

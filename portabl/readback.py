@@ -41,11 +41,14 @@ class Reader:
         """
         if entry.size > 2 * PIECE:
             return self._large(entry)
-        with self._budget.bytes(entry.size):
+        self._budget.take(entry.size)
+        try:
             content = self._storage.read(entry)
             whole = self._hash(content.info)
             whole.update(content.data)
             return self._result(entry, content.info, whole, len(content.data))
+        finally:
+            self._budget.give(entry.size)
 
     def _large(self, entry: Entry) -> Read:
         info = self._storage.stat(entry.key)

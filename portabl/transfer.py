@@ -75,8 +75,11 @@ class Mover:
             try:
                 if entry.size > SINGLE_MAX:
                     return self._large(self, step, entry)
-                with self.budget.bytes(entry.size):
+                self.budget.take(entry.size)
+                try:
                     return self._single(step, entry)
+                finally:
+                    self.budget.give(entry.size)
             except Changed:
                 if attempt == ATTEMPTS:
                     raise
