@@ -132,6 +132,8 @@ def _client(endpoint: str) -> Any:
     from botocore.config import Config
 
     make: Any = boto3.client
+    # A proxy of the user's has no business on loopback, and botocore resolves dot segments for proxies.
+    no_proxy: Any = {"http": None}
     return make(
         "s3",
         endpoint_url=endpoint,
@@ -140,7 +142,7 @@ def _client(endpoint: str) -> Any:
         aws_secret_access_key=SECRET,
         config=Config(
             s3={"addressing_style": "path"},
-            proxies={"http": ""},  # a proxy of the user's has no business on loopback
+            proxies=no_proxy,
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         ),

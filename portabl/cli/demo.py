@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _HELP = """See it work: two local S3 providers, a nasty data set, a proof.
 
 Starts two S3 servers on this machine, fills one, migrates, reads everything back, repeats the migration (nothing is
-left to copy), then changes one bit at the target and shows that it is found. Needs no network and no account, and leaves
-nothing behind unless --keep is given.
+left to copy), then changes one bit at the target and shows that it is found. Needs no network and no account, and
+leaves nothing behind unless --keep is given.
 """
 
 
