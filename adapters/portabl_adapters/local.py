@@ -14,7 +14,16 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from portabl.errors import AccessDenied, Changed, ConfigError, ContainerMissing, Refused, UsageError
+from portabl.errors import (
+    AccessDenied,
+    Changed,
+    ConfigError,
+    ContainerMissing,
+    NotFound,
+    Refused,
+    StorageError,
+    UsageError,
+)
 from portabl.model import Body, Content, Entry, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Storage, Upload
 from portabl_adapters.local_names import encode
@@ -29,7 +38,7 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a nam
 
 def open_storage(opening: Opening) -> Storage:
     """Open a directory. Raises ConfigError without a path, UsageError for an unknown way to treat symbolic links."""
-    path = opening.settings.get("path") or opening.container
+    path = opening.container or opening.settings.get("path")
     if not isinstance(path, str | bytes) or not path:
         raise ConfigError("a directory needs a path", storage=opening.name)
     symlinks = opening.options.get("symlinks", "report")
@@ -110,6 +119,17 @@ class LocalStorage(Storage):
         unreadable directories come with a ``problem``. Memory: the names of the directories on the way down.
         """
         return Walk(self._tree, self._symlinks).entries(after)
+
+    def listed(self, key: bytes) -> Entry | None:
+        """As `entries` shows it, found directly."""
+        try:
+            with border(key, self.name), self._opened(key) as opened:
+                info = opened.info()
+                return Entry(key, info.size, info.etag, info.modified)
+        except NotFound:
+            return None
+        except StorageError:
+            return super().listed(key)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """Size, times and identity. Raises NotFound, Refused for what is no ordinary file."""
