@@ -12,7 +12,7 @@ from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.shards import Shard, Shards
 from portabl.tally import Tally
-from portabl.transfer import Mover, ObjectFailed, lost
+from portabl.transfer import SINGLE_MAX, Mover, ObjectFailed, lost
 
 FAILURES_IN_A_ROW = 64
 """When so many objects in a row get no answer or no permission, it is the place that is in trouble."""
@@ -30,7 +30,13 @@ class CopyStage:
         self._progress = progress
         self._threads = threads
         self._stop = stop
+        self._halted = False
         self._breaker = _Breaker(mover.target.name)
+        mover.halt = self.halted
+
+    def halted(self) -> bool:
+        """Whether large copies should stop between two parts: on request, or because the stage failed."""
+        return self._halted or self._stop.is_set()
 
     def run(self, steps: Iterable[Step]) -> None:
         """Carry out every step. Raises Interrupted when asked to stop, or the error of the place in trouble."""
@@ -44,6 +50,7 @@ class CopyStage:
             self._last(late)
             self._shards.finish()
         except BaseException:
+            self._halted = True
             workers.cancel()
             self._shards.abandon()
             raise
@@ -107,7 +114,8 @@ class CopyStage:
         self._advance(step.entry)
 
     def _advance(self, entry: Entry) -> None:
-        self._progress.advance(1, entry.size)
+        # the bytes of a large object were counted part by part
+        self._progress.advance(1, entry.size if entry.size <= SINGLE_MAX else 0)
 
 
 class _Breaker:

@@ -105,6 +105,16 @@ class Journal:
             (state, utc_now(), objects, size, manifest, number),
         )
 
+    def merge_passes(self, into: int, passes: Sequence[int]) -> None:
+        """All that ``passes`` recorded is now in pass ``into``."""
+        marks = ",".join("?" * len(passes))
+        self._run(f"UPDATE pass SET state = 'merged' WHERE number IN ({marks}) AND number != {into:d}", passes)  # noqa: S608
+
+    def snapshot(self, path: Path) -> None:
+        """A consistent copy of the journal in a file of its own."""
+        with self._guard, closing(sqlite3.connect(path)) as copy:
+            self._db.backup(copy)
+
     def add_shard(self, number: int, shard: int, first: bytes, last: bytes, objects: int) -> None:
         """A shard is complete: its records are on disk, closed and renamed."""
         self._run("INSERT OR REPLACE INTO shard VALUES (?, ?, ?, ?, ?)", (number, shard, first, last, objects))
@@ -115,7 +125,8 @@ class Journal:
         published = rows[0][0]
         assert published is None or isinstance(published, int)
         after = self._run(
-            "SELECT number FROM pass WHERE number > ? AND number < ? ORDER BY number DESC", (published or 0, before)
+            "SELECT number FROM pass WHERE number > ? AND number < ? AND state != 'merged' ORDER BY number DESC",
+            (published or 0, before),
         )
         return published, [int(str(number)) for (number,) in after]
 

@@ -191,7 +191,7 @@ class _Copy:
 
     def _advance(self, whole: checksum.Whole, upload: Upload | None) -> None:
         """Take the oldest part that was read on to sending; with none, wait for one that is being sent."""
-        if self._mover.stop.is_set():
+        if self._mover.halt():
             raise Interrupted("stopped between two parts", key=self._entry.key)
         self._reap(block=not self._reading)
         if not self._reading:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+import itertools
 import pickle
+import queue
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeVar
@@ -73,6 +77,53 @@ def until_ordered(attempt: Callable[[], T]) -> T:
         except ListingDisordered:
             continue
     return attempt()
+
+
+AHEAD_CHUNK = 500
+AHEAD_CHUNKS = 40
+"""Listings run at most `AHEAD_CHUNK` x `AHEAD_CHUNKS` entries (about 10 MB) ahead of whoever reads them."""
+
+
+def ahead(entries: Iterable[Entry], counted: Callable[[int], None]) -> Iterator[Entry]:
+    """The same entries, listed by a thread of their own; ``counted`` hears their number when the listing has ended.
+
+    An exception of the listing is raised where its entry would have come.
+    """
+    chunks: queue.Queue[list[Entry] | BaseException | None] = queue.Queue(AHEAD_CHUNKS)
+    over = threading.Event()
+    thread = threading.Thread(target=_fill, args=(entries, chunks, over, counted), name="portabl-list", daemon=True)
+    thread.start()
+    try:
+        while (chunk := chunks.get()) is not None:
+            if isinstance(chunk, BaseException):
+                raise chunk
+            yield from chunk
+    finally:
+        over.set()
+        while thread.is_alive():  # it may be waiting for room
+            with contextlib.suppress(queue.Empty):
+                chunks.get_nowait()
+            thread.join(0.01)
+
+
+def _fill(
+    entries: Iterable[Entry],
+    chunks: queue.Queue[list[Entry] | BaseException | None],
+    over: threading.Event,
+    counted: Callable[[int], None],
+) -> None:
+    total = 0
+    try:
+        stream = iter(entries)
+        while chunk := list(itertools.islice(stream, AHEAD_CHUNK)):
+            total += len(chunk)
+            chunks.put(chunk)
+            if over.is_set():
+                return
+        counted(total)
+        chunks.put(None)
+    except BaseException as error:
+        chunks.put(error)
 
 
 def distinct(entries: Iterable[Entry], name: str) -> Iterator[Entry]:

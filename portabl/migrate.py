@@ -19,7 +19,7 @@ from portabl.errors import Interrupted, UsageError
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.large import LargeMover
-from portabl.listing import Filter, Listing, until_ordered
+from portabl.listing import Filter, Listing, ahead, until_ordered
 from portabl.model import Entry, Proof, Record
 from portabl.plan import Action, Line, Step, steps
 from portabl.progress import NoProgress, Progress
@@ -85,14 +85,15 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
     with (
         _opened(migration, migration.source) as source,
         _opened(migration, migration.target) as target,
-        tempfile.TemporaryDirectory(prefix="portabl-") as scratch,
     ):
         _apart(source, target)
         source.check(write=False)
         if migration.dry_run:
-            return _Run(migration, source, target, scratch, progress, stop).rehearse()
+            with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
+                return _Run(migration, source, target, scratch, progress, stop).rehearse()
         target.check(write=True)
-        with Job(_state_root(migration), migration.identity()) as job:
+        with Job(_state_root(migration), migration.identity()) as job, job.scratch() as scratch, disk_errors(job.root):
+            job.compact()
             return _Run(migration, source, target, scratch, progress, stop).perform(job)
 
 
@@ -146,6 +147,7 @@ class _Run:
         self._source_listing = Listing(source, keep, scratch)
         self._target_listing = Listing(target, keep, scratch)
         self._warnings: list[str] = []
+        self._planned = 0
 
     def rehearse(self) -> Report:
         """What a run would do, with nothing written anywhere."""
@@ -192,7 +194,7 @@ class _Run:
         try:
             manifest, losses = until_ordered(lambda: self._prove(job, run, tally))
             self._sweep_uploads(job)
-            self._mirror(losses, tally)
+            self._mirror(manifest.counts["objects"], losses, tally)
             where = self._publish(job, run, manifest)
         except BaseException:
             job.journal.end_pass(run.number, "interrupted", objects=0, size=0)
@@ -205,8 +207,8 @@ class _Run:
         run = job.begin()
         self._progress.stage("copy", None)
         shards = Shards(run, job.journal)
-        large = LargeMover(job.journal, self._scratch, lambda _: None)
-        mover = Mover(self._source, self._target, Budget(), large, self._stop)
+        large = LargeMover(job.journal, self._scratch, lambda size: self._progress.advance(0, size))
+        mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
         stage = CopyStage(mover, shards, tally, self._progress, self._migration.threads, self._stop)
         try:
             stage.run(self._plan(job.known(run.number)))
@@ -218,7 +220,12 @@ class _Run:
         return run
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
-        return steps(self._source_listing, self._target_listing, known, self._restored())
+        source = ahead(self._source_listing, self._expect)
+        return steps(source, self._target_listing, known, self._restored())
+
+    def _expect(self, objects: int) -> None:
+        self._planned = objects
+        self._progress.expect(objects)
 
     def _restored(self) -> Iterator[Record] | None:
         if self._migration.restore is None:
@@ -230,7 +237,7 @@ class _Run:
     # prove > manifest
 
     def _prove(self, job: Job, run: Pass, tally: Tally) -> tuple[manifests.Manifest, Losses]:
-        """Hold every record against a fresh listing of the target (and its bytes, if asked) while writing the manifest."""
+        """Hold every record against a fresh listing of the target (and its bytes, if asked), writing the manifest."""
         losses, extras = Losses(), self._extras()
         tally.extra = 0
         files = Files.at(str(job.root / "manifests" / f"{run.number:04d}"))
@@ -240,6 +247,7 @@ class _Run:
             extras.write(json.dumps(keys.to_json(entry.key)) + "\n")
 
         self._progress.stage("prove", None)
+        self._progress.expect(self._planned)
         with (
             extras,
             Checker(self._target, self._migration.proof, self._migration.threads, self._stop) as checker,
@@ -284,9 +292,12 @@ class _Run:
         finally:
             large.close()
 
-    def _mirror(self, losses: Losses, tally: Tally) -> None:
+    def _mirror(self, objects: int, losses: Losses, tally: Tally) -> None:
         """Delete what is only at the target; never before everything else is proven."""
         if not self._migration.mirror or not tally.extra:
+            return
+        if not objects:
+            self._warnings.append("nothing was deleted at the target, because the source is empty")
             return
         if losses.groups():
             self._warnings.append("nothing was deleted at the target, because not everything is proven there")

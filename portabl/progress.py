@@ -17,6 +17,9 @@ class Progress(Protocol):
     def stage(self, name: str, total: int | None) -> None:
         """A stage begins (the one before is over): its name, and how many objects it has if that is known."""
 
+    def expect(self, total: int) -> None:
+        """The running stage turns out to have so many objects."""
+
     def advance(self, objects: int, size: int) -> None:
         """So many objects, of so many bytes, are done since the last call."""
 
@@ -31,6 +34,9 @@ class NoProgress:
     """Tells nothing."""
 
     def stage(self, name: str, total: int | None) -> None:
+        """Nothing."""
+
+    def expect(self, total: int) -> None:
         """Nothing."""
 
     def advance(self, objects: int, size: int) -> None:
@@ -81,6 +87,11 @@ class Polled:
         if self._timer is None and not self._over.is_set():
             self._timer = threading.Thread(target=self._run, name="portabl-progress", daemon=True)
             self._timer.start()
+
+    def expect(self, total: int) -> None:
+        """Set the running stage's total."""
+        if self._stage is not None:
+            self._stage.total = total
 
     def advance(self, objects: int, size: int) -> None:
         """Add to the stage's counters."""
@@ -186,6 +197,7 @@ class BarProgress(Polled):
             return
         seconds = max(self._clock() - stage.began, 1e-9)
         self._bar.set_postfix_str(f"{size_text(stage.bytes)}, {size_text(stage.bytes / seconds)}/s", refresh=False)
+        self._bar.total = stage.total
         self._bar.n = stage.objects
         self._bar.refresh()
 

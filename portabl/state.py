@@ -14,13 +14,15 @@ target still show what its record says. So resuming and delta passes are one mec
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
+import itertools
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +34,10 @@ from portabl.plan import Line
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+
+UNFINISHED_MAX = 4
+COMPACT_LINES = 5_000
 
 
 def default_root() -> Path:
@@ -88,6 +94,18 @@ class Job:
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.root / "job.json")
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[str]:
+        """A directory for spilled listings and oversized parts, emptied before and after."""
+        path = self.root / "scratch"
+        with disk_errors(path):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+        try:
+            yield str(path)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
     def begin(self) -> Pass:
         """Start a pass of its own; records of unfinished ones stay readable through `known`."""
         number = self.journal.begin_pass()
@@ -101,9 +119,36 @@ class Job:
     def known(self, before: int) -> Iterator[Line]:
         """What earlier passes recorded, newest first per key, sorted: every unfinished pass over the last manifest."""
         published, unfinished = self.journal.history(before)
-        streams = [self._tagged(rank, _pass_lines(self.root, number)) for rank, number in enumerate(unfinished)]
+        streams = self._streams(unfinished)
         if published is not None:
             streams.append(self._tagged(len(unfinished), self._published(published)))
+        return self._newest(streams)
+
+    def compact(self) -> None:
+        """Merge the records of unfinished passes once there are many, so that reading them stays cheap.
+
+        A crash on the way leaves records twice, which does no harm: the newest of a key counts.
+        """
+        _, unfinished = self.journal.history(sys.maxsize)
+        if len(unfinished) <= UNFINISHED_MAX:
+            return
+        run = self.begin()
+        with disk_errors(run.path):
+            merged = self._newest(self._streams(unfinished))
+            for number in itertools.count():
+                lines = list(itertools.islice(merged, COMPACT_LINES))
+                if not lines:
+                    break
+                _write_synced(run.path / f"{number:06d}.seg", b"".join(raw + b"\n" for raw, _ in lines))
+            self.journal.merge_passes(run.number, unfinished)
+            for number in unfinished:
+                shutil.rmtree(self.root / "passes" / f"{number:04d}", ignore_errors=True)
+
+    def _streams(self, passes: Sequence[int]) -> list[Iterator[tuple[bytes, int, Line]]]:
+        return [self._tagged(rank, _pass_lines(self.root, number)) for rank, number in enumerate(passes)]
+
+    @staticmethod
+    def _newest(streams: Iterable[Iterator[tuple[bytes, int, Line]]]) -> Iterator[Line]:
         last: bytes | None = None
         for key, _, line in heapq.merge(*streams, key=lambda item: (item[0], item[1])):
             if key != last:
@@ -182,6 +227,13 @@ def _sorted_shard(path: Path) -> list[Line]:
                 continue  # a damaged line only means that its object is proven again
             found[record.key] = (raw[:-1], record)
     return [found[key] for key in sorted(found)]
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _locked(path: Path, job: str) -> FileLock:

@@ -5,7 +5,6 @@ Every outcome is a `Record`. Trouble with one object becomes a loss in its recor
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,7 +36,8 @@ class Outcome:
 class Mover:
     """Copies objects from one storage to another; safe to call from many threads.
 
-    ``large`` copies an object that is too big for one piece (see `portabl.large`).
+    ``large`` copies an object that is too big for one piece (see `portabl.large`); ``halt`` tells whether to stop
+    between two parts.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class Mover:
         target: Storage,
         budget: Budget,
         large: Callable[[Mover, Step, Entry], Outcome],
-        stop: threading.Event,
+        halt: Callable[[], bool],
     ) -> None:
         self.source = source
         self.target = target
         self.guard = KeyGuard(target)
         self.shapes = Shapes(target.stat)
         self.budget = budget
-        self.stop = stop
+        self.halt = halt
         self._large = large
         self._bodies_only = target.capabilities.metadata_in_manifest
 
