@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import threading
@@ -92,7 +93,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
             with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
                 return _Run(migration, source, target, scratch, progress, stop).rehearse()
         target.check(write=True)
-        with Job(_state_root(migration), migration.identity()) as job, job.scratch() as scratch, disk_errors(job.root):
+        with _job(migration) as job, job.scratch() as scratch, disk_errors(job.root):
             job.compact()
             return _Run(migration, source, target, scratch, progress, stop).perform(job)
 
@@ -111,16 +112,16 @@ def _apart(source: Storage, target: Storage) -> None:
         )
 
 
-def _state_root(migration: Migration) -> Path:
+def _job(migration: Migration) -> Job:
+    """The job's state: in the user's state directory, in another local one, or worked on locally and kept remotely."""
+    identity = migration.identity()
     if migration.state is None:
-        return default_root()
+        return Job(default_root(), identity)
     location = registry.parse(migration.state, migration.config)
-    if location.type != "file":
-        raise UsageError(
-            f"the state must be in a local directory, not {location.name}",
-            hint="manifests may go anywhere: `--manifest LOCATION`",
-        )
-    return Path(location.container)
+    if location.type == "file":
+        return Job(Path(location.container), identity)
+    near = hashlib.sha256(location.name.encode()).hexdigest()[:16]
+    return Job(default_root() / "remote" / near, identity, registry.files(migration.state, migration.config))
 
 
 class _Run:
@@ -206,7 +207,7 @@ class _Run:
     def _copy(self, job: Job, tally: Tally) -> Pass:
         run = job.begin()
         self._progress.stage("copy", None)
-        shards = Shards(run, job.journal)
+        shards = Shards(run, job.journal, job.shard_closed)
         large = LargeMover(job.journal, self._scratch, lambda size: self._progress.advance(0, size))
         mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
         stage = CopyStage(mover, shards, tally, self._progress, self._migration.threads, self._stop)
@@ -314,7 +315,7 @@ class _Run:
 
     def _publish(self, job: Job, run: Pass, manifest: manifests.Manifest) -> str:
         """Make the manifest the job's last one, and copy it to where the user wants it."""
-        where = manifest.files.url
+        where = self._where(job, run, manifest)
         if self._migration.manifest is not None:
             elsewhere = registry.files(self._migration.manifest, self._migration.config)
             _copy_manifest(manifest, elsewhere)
@@ -326,6 +327,12 @@ class _Run:
         with disk_errors(job.root):
             job.forget(run.number)
         return where
+
+    def _where(self, job: Job, run: Pass, manifest: manifests.Manifest) -> str:
+        if not job.remote:
+            return manifest.files.url
+        assert self._migration.state is not None
+        return f"{self._migration.state.rstrip('/')}/jobs/{job.id}/manifests/{run.number:04d}"
 
     # report
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -105,9 +106,10 @@ class Shard:
 class Shards:
     """The shards of one pass: the one being filled, those still waiting for records, and a flusher thread."""
 
-    def __init__(self, run: Pass, journal: Journal) -> None:
+    def __init__(self, run: Pass, journal: Journal, when_closed: Callable[[], None] = lambda: None) -> None:
         self._pass = run
         self._journal = journal
+        self._when_closed = when_closed
         self._guard = threading.Lock()
         self._open: dict[int, Shard] = {}
         self._current: Shard | None = None
@@ -147,6 +149,7 @@ class Shards:
         self._journal.add_shard(self._pass.number, shard.number, shard.first, shard.last, shard.planned)
         with self._guard:
             self._open.pop(shard.number, None)
+            self._when_closed()
 
     def finish(self) -> None:
         """Seal the last shard; every object planned has been recorded."""

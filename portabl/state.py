@@ -31,9 +31,12 @@ from portabl import records
 from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
 from portabl.journal import Journal
 from portabl.plan import Line
+from portabl.remote_state import RemoteState
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+    from portabl.files import Files
 
 
 UNFINISHED_MAX = 4
@@ -73,15 +76,21 @@ class JobStatus:
 
 
 class Job:
-    """One job's directory, locked for this process. Context manager; leaving it releases the lock."""
+    """One job's directory, locked for this process. Context manager; leaving it releases the lock.
 
-    def __init__(self, root: Path, identity: Mapping[str, object]) -> None:
+    ``remote``: where the state really lives, when that is not ``root`` itself.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, object], remote: Files | None = None) -> None:
         self.id = job_id(identity)
         self.root = root / "jobs" / self.id
         with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.root / "lock", self.id)
             try:
+                self._remote = RemoteState(remote, self.id, self.root) if remote else None
+                if self._remote:
+                    self._remote.fetch()
                 self._describe(identity)
                 self.journal = Journal(self.root / "journal.sqlite3")
             except BaseException:
@@ -181,9 +190,23 @@ class Job:
     def __enter__(self) -> Job:
         return self
 
+    @property
+    def remote(self) -> bool:
+        """Whether the state lives elsewhere and this directory is only where it is worked on."""
+        return self._remote is not None
+
+    def shard_closed(self) -> None:
+        """A shard's records are safe here; keep a remote state near."""
+        if self._remote:
+            self._remote.push(self.journal, running=True)
+
     def __exit__(self, *_: object) -> None:
-        self.journal.close()
-        self._lock.release()
+        try:
+            if self._remote:
+                self._remote.push(self.journal, running=False, force=True)
+        finally:
+            self.journal.close()
+            self._lock.release()
 
 
 @dataclass(frozen=True, slots=True)

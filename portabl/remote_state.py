@@ -1,0 +1,130 @@
+"""State kept at any fsspec location: a job's directory is worked on locally and carried over as it grows.
+
+The journal and the open shard need a real disk, so a job whose state is remote works in a local directory and sends
+every finished shard, manifest and a snapshot of the journal to the remote one; `stamp.json` is written last and says
+which generation is complete. A run on another machine fetches the newest generation first and loses at most the shard
+that was open. The local lock protects one machine; between machines the stamp does, as well as a store without locks
+can: a run whose sign of life is younger than `ALIVE_SECONDS` keeps others out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from portabl.errors import JobLocked, NotFound, StorageError
+from portabl.files import Files
+from portabl.journal import Journal
+
+STAMP = "stamp.json"
+JOURNAL = "journal.sqlite3"
+ALIVE_SECONDS = 600
+PUSH_SECONDS = 30
+_KEPT = ("passes/", "manifests/")
+
+
+class RemoteState:
+    """One job's state at a remote location; ``local`` is the directory where the job really works."""
+
+    def __init__(self, files: Files, job: str, local: Path) -> None:
+        self._files = files
+        self._prefix = f"jobs/{job}/"
+        self._local = local
+        self._sent: dict[str, int] = {}
+        self._generation = 0
+        self._pushed = 0.0
+
+    def fetch(self) -> None:
+        """Bring the local directory up to the remote generation. Raises JobLocked while another machine is at work."""
+        stamp = self._stamp(self._files)
+        if stamp is None:
+            return
+        mine = stamp.get("host") == _host()
+        if not mine and stamp.get("running") and time.time() - float(stamp.get("time", 0)) < ALIVE_SECONDS:
+            raise JobLocked(
+                f"a run on {stamp.get('host')} is going on",
+                hint=f"wait for it; a run that gave no sign of life for {ALIVE_SECONDS} seconds no longer counts",
+            )
+        self._generation = int(stamp.get("generation", 0))
+        if self._local_generation() >= self._generation:
+            return
+        for name in ("passes", "manifests"):
+            shutil.rmtree(self._local / name, ignore_errors=True)
+        for file in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
+            (self._local / file).unlink(missing_ok=True)
+        for name in self._files.names(self._prefix):
+            relative = name[len(self._prefix) :]
+            if relative != STAMP:
+                self._fetch(name, self._local / relative)
+
+    def _fetch(self, name: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._files.open(name) as remote, path.open("wb") as local:
+            shutil.copyfileobj(remote, local, 1 << 20)
+
+    def push(self, journal: Journal, *, running: bool, force: bool = False) -> None:
+        """Send what is new: closed shards and manifests, then the journal, then the stamp."""
+        if not force and time.monotonic() - self._pushed < PUSH_SECONDS:
+            return
+        self._pushed = time.monotonic()
+        present = self._finished_files()
+        for relative, path in present.items():
+            if self._sent.get(relative) != path.stat().st_size:
+                self._send(relative, path)
+                self._sent[relative] = path.stat().st_size
+        snapshot = self._local / "journal.snapshot"
+        snapshot.unlink(missing_ok=True)
+        journal.snapshot(snapshot)
+        self._send(JOURNAL, snapshot)
+        snapshot.unlink()
+        self._generation += 1
+        stamp = {"generation": self._generation, "host": _host(), "running": running, "time": time.time()}
+        text = json.dumps(stamp).encode()
+        self._files.write(self._prefix + STAMP, text)
+        (self._local / STAMP).write_bytes(text)
+        self._remove_gone(present)
+
+    def _finished_files(self) -> dict[str, Path]:
+        found = {}
+        for top in _KEPT:
+            for path in sorted((self._local / top).rglob("*")):
+                if path.is_file() and path.suffix != ".log" and not path.name.endswith(".tmp"):
+                    found[path.relative_to(self._local).as_posix()] = path
+        return found | {"job.json": self._local / "job.json"}
+
+    def _remove_gone(self, present: dict[str, Path]) -> None:
+        """Working records that the job no longer needs; manifests stay."""
+        for name in self._files.names(self._prefix + "passes/"):
+            if name[len(self._prefix) :] not in present:
+                self._files.delete(name)
+
+    def _send(self, relative: str, path: Path) -> None:
+        with path.open("rb") as local, self._files.writer(self._prefix + relative) as remote:
+            shutil.copyfileobj(local, remote, 1 << 20)
+
+    def _stamp(self, files: Files) -> dict[str, Any] | None:
+        try:
+            stamp = json.loads(files.read(self._prefix + STAMP))
+        except NotFound:
+            return None
+        except ValueError as damaged:
+            raise StorageError(
+                f"{STAMP} of the job is damaged", storage=files.url, hint="name another state with `--state`"
+            ) from damaged
+        return stamp if isinstance(stamp, dict) else None
+
+    def _local_generation(self) -> int:
+        try:
+            stamp = json.loads((self._local / STAMP).read_bytes())
+            return int(stamp["generation"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return -1
+
+
+def _host() -> str:
+    return f"{socket.gethostname()}:{os.getuid() if hasattr(os, 'getuid') else ''}"
