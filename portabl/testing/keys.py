@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from portabl.errors import Refused, StorageError
 from portabl.storage import Storage
 from portabl.testing.data import KEYS, TWINS
-from portabl.testing.tools import Declarations, contents, get, names, noise, put
+from portabl.testing.tools import Declarations, get, noise, put
 
 
 class KeyContract(Declarations):
@@ -22,20 +22,20 @@ class KeyContract(Declarations):
         assert storage.capabilities.key_rules == "store" or not wrong
 
     def _trouble_with(self, storage: Storage, key: bytes) -> str:
-        before, data = set(names(storage)), noise(33, len(key))
+        before, data = self.held(storage), noise(33, len(key))
         try:
             put(storage, key, data)
         except Refused as error:
             if error.key != key:
                 return f"refused under the name {error.key!r}"
-            return "refused, yet something was stored" if set(names(storage)) != before else ""
+            return "refused, yet something was stored" if self.held(storage) != before else ""
         except StorageError as error:
             return f"neither stored nor refused: {error}"
-        new = set(names(storage)) - before
+        new = self.held(storage) - before
         try:
             return self._trouble_with_stored(storage, key, data, before, new)
         finally:
-            for name in new - {key}:
+            for name in new | {key}:
                 with contextlib.suppress(StorageError):  # what a server renamed cannot always be removed again
                     storage.delete(name)
 
@@ -50,7 +50,7 @@ class KeyContract(Declarations):
             storage.delete(key)
         except (StorageError, KeyError) as error:
             return f"listed but not readable: {error}"
-        return "" if set(names(storage)) == before else "not deleted"
+        return "" if self.held(storage) == before else "not deleted"
 
     def test_no_object_destroys_another(self, storage: Storage) -> None:
         """Names that look alike stay apart, or the later one is refused."""
@@ -60,10 +60,10 @@ class KeyContract(Declarations):
 
     def _merging(self, storage: Storage, twins: Sequence[bytes]) -> str:
         for order in (list(twins), list(reversed(twins))):
-            before = contents(storage)  # what a server does not let us delete again stays between the rounds
+            before = self.contents(storage)  # what a server does not let us delete again stays between the rounds
             held = dict(before)
             broken = [key for key in order if not self._hold(storage, key, held)]
-            found = contents(storage)
+            found = self.contents(storage)
             for key in (found.keys() | held.keys()) - before.keys():
                 with contextlib.suppress(StorageError):
                     storage.delete(key)

@@ -42,15 +42,11 @@ def get(storage: Storage, key: bytes) -> bytes:
     return bytes(storage.read(entry).data)
 
 
-def contents(storage: Storage) -> dict[bytes, bytes]:
-    """Every key and what reading it gives, errors included."""
-    found = {}
-    for entry in list(storage.entries()):
-        try:
-            found[entry.key] = bytes(storage.read(entry).data)
-        except StorageError as error:
-            found[entry.key] = f"unreadable: {type(error).__name__}".encode()
-    return found
+def _what(storage: Storage, key: bytes) -> bytes:
+    try:
+        return get(storage, key)
+    except (StorageError, KeyError) as error:
+        return f"unreadable: {type(error).__name__}".encode()
 
 
 @contextlib.contextmanager
@@ -77,9 +73,24 @@ class Declarations:
     changed_metadata: Collection[str] = ()
     """Names in `METADATA` that this server changes or drops without a word."""
 
+    disordered = False
+    """Whether this server lists keys in another order than that of bytes; then every such listing must raise
+    `ListingDisordered`, and `everything` must be able to tell what the place holds.
+    """
+
     many = 1005
     """How many objects the listing test makes: more than one page."""
 
     def everything(self, storage: Storage) -> Collection[bytes] | None:  # noqa: ARG002 - for subclasses
         """All that the place holds, found without the adapter (temporary files, open uploads); None: cannot tell."""
         return None
+
+    def held(self, storage: Storage) -> set[bytes]:
+        """The keys the place holds, by the adapter's listing where the server lets it have one."""
+        told = self.everything(storage) if self.disordered else names(storage)
+        assert told is not None, "a class that declares `disordered` must implement `everything`"
+        return set(told)
+
+    def contents(self, storage: Storage) -> dict[bytes, bytes]:
+        """Every key and what reading it gives, errors included."""
+        return {key: _what(storage, key) for key in self.held(storage)}
