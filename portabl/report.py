@@ -90,9 +90,9 @@ class Verification:
     """A location compared with a manifest. ``objects`` the manifest's, ``checked`` those looked at, sizes in bytes.
 
     ``size_differs``, ``content_differs`` and ``metadata_differs`` count objects by what differs first. ``extra``
-    objects are named but are no failure: a manifest speaks of its own objects only. ``issues``: first of
-    ``issues_total``. ``losses``: objects whose losses the manifest itself admits. ``root``: the manifest's, ``root_proven``: the one
-    computed from what was found, "" when the level does not read everything.
+    objects are named but are no failure: a manifest speaks of its own objects only. ``issues``: the first of
+    ``issues_total``. ``losses``: objects whose losses the manifest itself admits. ``root``: the manifest's,
+    ``root_proven``: the one computed from what was found, "" when the level does not read everything.
     """
 
     manifest: str
