@@ -227,8 +227,12 @@ class CurlHandle:
             self._plain = False
         elif not self._plain:
             self._curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
-            self._curl.setopt(pycurl.MAXFILESIZE_LARGE, ANSWER_BYTES_MAX)
+            self._bound(self._method)
             self._plain = True
+
+    def _bound(self, method: str) -> None:
+        """A bound on the answer; libcurl also holds it against the length in a HEAD, whose body never comes."""
+        self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0 if method == "HEAD" else ANSWER_BYTES_MAX)
 
     def _take_keys(self, keys: Keys) -> None:
         self._curl.setopt(pycurl.USERNAME, keys.access.encode())
@@ -247,6 +251,8 @@ class CurlHandle:
             curl.setopt(pycurl.NOBODY, 1)
         elif method not in ("GET", "POST"):
             curl.setopt(pycurl.CUSTOMREQUEST, method)
+        if self._plain:
+            self._bound(method)
         self._method = method
 
     def close(self) -> None:
