@@ -152,7 +152,9 @@ class _Local:
         found: list[str] = []
         start = os.path.join(self._root, os.path.dirname(prefix))
         with _translated(self.url, prefix):
-            if not os.path.lexists(start):
+            try:
+                os.stat(start)  # unlike os.path.exists this tells a refusal from absence
+            except FileNotFoundError:
                 return []
             for directory, _, bases in os.walk(start, onerror=_raise):
                 found.extend(os.path.relpath(os.path.join(directory, base), self._root) for base in bases)
@@ -161,7 +163,7 @@ class _Local:
     def exists(self, name: str) -> bool:
         with _translated(self.url, name):
             try:
-                os.stat(self._path(name))  # unlike os.path.exists this tells a refusal from absence
+                os.stat(self._path(name))
             except (FileNotFoundError, NotADirectoryError):
                 return False
             return True
@@ -343,7 +345,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 def _printable(text: str, options: Mapping[str, object] | None) -> str:
     """Text without passwords: user information and queries of URLs, and every value that was given as an option."""
-    text = re.sub(r"//[^/@\s]*:[^@\s]*@|//[^/@\s]*@", "//", text)
+    text = re.sub(r"//[^/@:\s]*:(?!:)[^@\s]*@|//[^/@\s]*@", "//", text)
     text = re.sub(r"\?[^\s#]*", "?...", text)
     for value in _leaves(options or {}):
         text = text.replace(value, "***")

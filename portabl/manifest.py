@@ -36,6 +36,7 @@ OWN = ("counts", "document_sha256", "format", "root", "segments", "target_root")
 _COUNTS = ("at_target", "bytes", "delete_markers", "failed", "losses", "objects", "unread")
 _SEGMENT = ("bytes", "first", "last", "name", "records", "sha256", "text_bytes")
 _HEX = re.compile(r"[0-9a-f]{64}").fullmatch
+_BIG = re.compile(r"[1-9][0-9]{15,30}").fullmatch
 _SEGMENT_NAME = re.compile(r"segments/([0-9]{6,})\.jsonl\.gz").fullmatch
 _CHUNK = 256 * 1024
 
@@ -84,7 +85,7 @@ class Manifest:
     def counts(self) -> Mapping[str, Any]:
         """Totals over all records (docs/manifest.md, counts)."""
         counts: Mapping[str, Any] = self.document["counts"]
-        return counts
+        return {**counts, "bytes": int(counts["bytes"])}
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """Every line and its record, in order, while the segments stream by.
@@ -152,8 +153,10 @@ class _Totals:
                 self._losses[name if known else "other"] += 1
 
     def document(self) -> dict[str, Any]:
+        total = self._numbers["bytes"]
         return {
-            "counts": {**self._numbers, "losses": dict(self._losses)},
+            # More bytes than a JSON number can say exactly (9 PB) are written as text.
+            "counts": {**self._numbers, "bytes": total if total <= INT_MAX else str(total), "losses": {**self._losses}},
             "root": self._source.root().hex(),
             "target_root": self._target.root().hex(),
         }
@@ -296,7 +299,10 @@ def load(files: Files) -> Manifest:
     """
     try:
         with files.open(NAME) as file:
-            data = file.read(DOCUMENT_BYTES_MAX + 1)
+            # In steps: asked for so much at once, Python makes room for all of it.
+            data = b"".join(
+                itertools.takewhile(len, (file.read(2**20) for _ in range(DOCUMENT_BYTES_MAX // 2**20 + 1)))
+            )
     except NotFound:
         raise ManifestError(f"no manifest here: there is no {NAME}", storage=files.url) from None
     try:
@@ -357,9 +363,10 @@ def _segment(number: int, value: dict[str, Any]) -> Segment:
 def _check_totals(document: dict[str, Any], segments: tuple[Segment, ...]) -> None:
     counts = document["counts"]
     losses = counts["losses"]
-    numbers = [counts[name] for name in _COUNTS if name != "losses"]
+    numbers = [counts[name] for name in _COUNTS if name not in ("bytes", "losses")]
     good = (
         tuple(sorted(counts)) == _COUNTS
+        and _good_total(counts["bytes"])
         and all(type(number) is int and 0 <= number <= INT_MAX for number in [*numbers, *losses.values()])
         and sum(segment.records for segment in segments) == counts["objects"] + counts["delete_markers"]
         and all(one.last <= other.first for one, other in itertools.pairwise(segments))
@@ -368,6 +375,12 @@ def _check_totals(document: dict[str, Any], segments: tuple[Segment, ...]) -> No
     )
     if not good:
         raise ManifestError(f"the totals of {NAME} contradict each other")
+
+
+def _good_total(value: object) -> bool:
+    if type(value) is int:
+        return 0 <= value <= INT_MAX
+    return isinstance(value, str) and _BIG(value) is not None and int(value) > INT_MAX
 
 
 def _segment_name(number: int) -> str:
