@@ -1,17 +1,16 @@
 """Shards: contiguous ranges of the key order, each with an append-only file of the records it has so far.
 
-A record is in the file within `FLUSH_SECONDS` and on the platter within `SYNC_SECONDS`; a crash costs no more. When
-the last object of a shard is recorded its file is closed, renamed from .log to .seg, and noted in the journal.
+A record is handed to the operating system at once, so a killed process loses none, and is on the disk within
+`SYNC_SECONDS`, so a power cut loses no more. When the last object of a shard is recorded its file is closed, renamed from .log to .seg, and noted in the journal.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from portabl import records
 from portabl.journal import Journal
@@ -19,7 +18,6 @@ from portabl.model import Record
 from portabl.state import LATE, Pass, state_error
 
 SHARD_OBJECTS = 5_000
-FLUSH_SECONDS = 0.5
 SYNC_SECONDS = 2.0
 
 
@@ -35,7 +33,7 @@ class Shard:
         self._guard = threading.Lock()
         self._sealed = False
         self._recorded = 0
-        self._file: BinaryIO = path.open("wb", buffering=1 << 18)
+        self._file: FileIO = path.open("wb", buffering=0)
 
     def plan(self, key: bytes) -> None:
         """One more object belongs to this shard."""
@@ -52,7 +50,7 @@ class Shard:
         """The same, for a line that is known already."""
         try:
             with self._guard:
-                self._file.write(line + b"\n")
+                _write_all(self._file, line + b"\n")
                 self._recorded += 1
                 done = self._sealed and self._recorded == self.planned
             if done:
@@ -76,20 +74,17 @@ class Shard:
         if done:
             self._close()
 
-    def flush(self, *, sync: bool) -> None:
-        """Push what is buffered to the operating system, or all the way to the disk."""
+    def sync(self) -> None:
+        """Push what is recorded all the way to the disk."""
         with self._guard:
             if not self._file.closed:
-                self._file.flush()
-                if sync:
-                    os.fsync(self._file.fileno())
+                os.fsync(self._file.fileno())
 
     def _close(self) -> None:
         try:
             with self._guard:
                 if self._file.closed:
                     return
-                self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
             self._path.replace(self._path.with_suffix(".seg"))
@@ -103,8 +98,15 @@ class Shard:
             self._file.close()
 
 
+def _write_all(file: FileIO, data: bytes) -> None:
+    """A disk that is nearly full takes a part of a line first."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) or 0 :]
+
+
 class Shards:
-    """The shards of one pass: the one being filled, those still waiting for records, and a flusher thread."""
+    """The shards of one pass: the one being filled, those still waiting for records, and a thread that syncs."""
 
     def __init__(self, run: Pass, journal: Journal, when_closed: Callable[[], None] = lambda: None) -> None:
         self._pass = run
@@ -116,8 +118,8 @@ class Shards:
         self._count = 0
         self._stop = threading.Event()
         self.trouble: BaseException | None = None
-        self._flusher = threading.Thread(target=self._flush_loop, name="portabl-flush", daemon=True)
-        self._flusher.start()
+        self._syncer = threading.Thread(target=self._sync_loop, name="portabl-sync", daemon=True)
+        self._syncer.start()
 
     def place(self, key: bytes) -> Shard:
         """The shard for the next key in order."""
@@ -165,19 +167,15 @@ class Shards:
 
     def _halt(self) -> None:
         self._stop.set()
-        self._flusher.join()
+        self._syncer.join()
 
-    def _flush_loop(self) -> None:
-        synced = time.monotonic()
-        while not self._stop.wait(FLUSH_SECONDS):
-            sync = time.monotonic() - synced >= SYNC_SECONDS
+    def _sync_loop(self) -> None:
+        while not self._stop.wait(SYNC_SECONDS):
             with self._guard:
                 shards = list(self._open.values())
             try:
                 for shard in shards:
-                    shard.flush(sync=sync)
+                    shard.sync()
             except OSError as full:
                 self.trouble = state_error(full, self._pass.path)
                 return
-            if sync:
-                synced = time.monotonic()
