@@ -26,7 +26,7 @@ class Result:
         return json.loads(self.out)
 
     def clear(self, code: int, *words: str) -> Result:
-        """Check that this is one clear error: its exit code, one line with these words, a hint at most, no traceback."""
+        """Check that this is one clear error: exit code, one line with these words, at most a hint, no traceback."""
         assert "Traceback" not in self.err + self.out, self.err
         assert self.code == code, (self.code, self.err, self.out)
         errors = [line for line in self.err.splitlines() if line.startswith("error:")]
