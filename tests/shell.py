@@ -33,6 +33,7 @@ class Result:
         assert len(errors) == 1, self.err
         rest = [line for line in self.err.splitlines() if not line.startswith(("error:", "hint:", "warning:"))]
         assert not rest, rest
+        assert "\nhint: " in self.err, "nothing says what to do"
         for word in words:
             assert word in self.err, (word, self.err)
         return self

@@ -9,12 +9,31 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from portabl.errors import PortablError
+from portabl.errors import (
+    AccessDenied,
+    ContainerMissing,
+    ListingBroken,
+    ManifestError,
+    PortablError,
+    Throttled,
+    Unreachable,
+)
 from portabl.keys import plain, to_json
 
 if TYPE_CHECKING:
     from portabl.progress import Progress
     from portabl.providers import Config
+
+
+_HINTS: tuple[tuple[type[PortablError], str], ...] = (
+    (AccessDenied, "check the provider's credentials, and that they may list, read and (at a target) write there"),
+    (Unreachable, "check the endpoint, the network and the proxy settings, then run the same command again"),
+    (Throttled, "run the same command again later, or with fewer `--threads`"),
+    (ContainerMissing, "correct the name, or create it first: portabl creates no buckets"),
+    (ListingBroken, "nothing can be concluded from such a listing; ask the provider"),
+    (ManifestError, "a manifest is a directory with a manifest.json; take an intact copy"),
+)
+"""What to do, for errors that do not say it themselves."""
 
 
 @dataclass
@@ -70,7 +89,7 @@ class Session:
         """Tell an error in one line and a hint; returns the exit code."""
         if self.verbose:
             self.tell(_trace(error))
-        return self._fail(plain(str(error)), error.hint, error_document(error))
+        return self._fail(plain(str(error)), hint_of(error), error_document(error))
 
     def fail_unexpectedly(self, error: Exception, hint: str) -> int:
         """Tell an error nobody foresaw; returns the exit code 1."""
@@ -91,12 +110,17 @@ class Session:
         return code
 
 
+def hint_of(error: PortablError) -> str:
+    """What to do next: the error's own hint, else the one for its kind."""
+    return error.hint or next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+
+
 def error_document(error: PortablError) -> dict[str, object]:
     """An error for programs."""
     document: dict[str, object] = {
         "kind": type(error).__name__,
         "message": plain(str(error)),
-        "hint": plain(error.hint),
+        "hint": plain(hint_of(error)),
         "exit_code": error.exit_code,
     }
     if error.key is not None:

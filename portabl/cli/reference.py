@@ -9,42 +9,43 @@ import click
 
 _INTRODUCTION = """# Command line
 
-Made by `python -m portabl.cli.reference`; a test compares it with the commands. Exit codes: [exit-codes.md](exit-codes.md),
-configuration: [configuration.md](configuration.md).
+Made by `python -m portabl.cli.reference`; a test compares it with the commands. Exit codes:
+[exit-codes.md](exit-codes.md), configuration: [configuration.md](configuration.md).
 
-Results go to stdout, everything else (progress, notes, errors) to stderr. On a terminal, progress is a bar; elsewhere it is
-a line every five seconds; with `--quiet` there is none. Keys are quoted, and what a terminal could obey is escaped.
-`NO_COLOR` is obeyed.
+Results go to stdout, everything else (progress, notes, errors) to stderr. On a terminal, progress is a bar;
+elsewhere it is a line every five seconds; with `--quiet` there is none. Keys are quoted, and what a terminal could
+obey is escaped. `NO_COLOR` is obeyed.
 
-A first Ctrl-C (SIGINT, SIGTERM or SIGHUP) lets what is in flight finish and ends with exit code 4; a second one ends at
-once. Either way the same command goes on from there.
+A first Ctrl-C (SIGINT, SIGTERM or SIGHUP) lets what is in flight finish and ends with exit code 4; a second one
+ends at once. Either way the same command goes on from there.
 
 """
 
 _JSON = """## JSON
 
-With `--json`, stdout holds exactly one JSON document. Fields are added over time; none is renamed, removed or given another
-meaning without a new `version`. A key is a string when it is valid UTF-8, else `{"base64": "..."}`. Sizes are bytes, times
-are seconds.
+With `--json`, stdout holds exactly one JSON document. Fields are added over time; none is renamed, removed or given
+another meaning without a new `version`. A key is a string when it is valid UTF-8, else `{"base64": "..."}`. Sizes
+are bytes, times are seconds.
 
 `migrate` (`"document": "portabl report"`): `source`, `target`, `proof`; the counts `objects`, `bytes`, `copied`,
-`bytes_copied`, `adopted` (were there already), `unchanged`, `changed` (part of `copied`), `failed`, `deleted`, `extra` (only
-at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`; `source_root`, `target_root`,
-`roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists every issue, or ""), `elapsed_seconds`,
-`bytes_per_second`, `objects_per_second`, `complete`, `interrupted`, `dry_run`, `warnings`, `next_command`, `exit_code`.
+`bytes_copied`, `adopted` (were there already), `unchanged`, `changed` (part of `copied`), `failed`, `deleted`,
+`extra` (only at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
+`source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
+every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
+`dry_run`, `warnings`, `next_command`, `exit_code`.
 
-`verify` (`"portabl verification"`): `manifest`, `location`, `proof`; `objects`, `checked`, `bytes_checked`, `missing`,
-`size_differs`, `content_differs`, `metadata_differs`, `unreadable`, `extra`, `losses`, `issues_total`; `issues`, a list of
-`kind` (missing, size, content, metadata, extra, unreadable), `key` and `detail`; `root`, `root_proven`, `elapsed_seconds`,
-`complete`, `interrupted`, `warnings`, `exit_code`.
+`verify` (`"portabl verification"`): `manifest`, `location`, `proof`; `objects`, `checked`, `bytes_checked`,
+`missing`, `size_differs`, `content_differs`, `metadata_differs`, `unreadable`, `extra`, `losses`, `issues_total`;
+`issues`, a list of `kind` (missing, size, content, metadata, extra, unreadable), `key` and `detail`; `root`,
+`root_proven`, `elapsed_seconds`, `complete`, `interrupted`, `warnings`, `exit_code`.
 
-`ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`, `version`,
-`storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`, `objects`, `bytes`,
-`issues`, `exit_code`. `status`: `root`, `jobs`, `exit_code`. `manifest show`: `manifest`, `records`, `complete`, `error`,
-`exit_code`. `manifest views`: `views`, `exit_code`.
+`ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`,
+`version`, `storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,
+`objects`, `bytes`, `issues`, `exit_code`. `status`: `root`, `jobs`, `exit_code`. `manifest show`: `manifest`,
+`records`, `complete`, `error`, `exit_code`. `manifest views`: `views`, `exit_code`.
 
-An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command that had
-begun its document closes it, with `complete` false and the `error` inside.
+An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command
+that had begun its document closes it, with `complete` false and the `error` inside.
 """
 
 

@@ -41,7 +41,7 @@ def test_every_command_teaches(path: str) -> None:
     assert command.help
     assert all(p.help for p in command.params if isinstance(p, click.Option)), path
     if not isinstance(command, click.Group) and path != "portabl demo":
-        assert f"Example" in command.help
+        assert "Example" in command.help
         assert f"  {path} " in command.help, "an example begins with the command itself"
 
 

@@ -132,7 +132,7 @@ def test_permission_to_list_read_or_write_is_missing(
     here.configure(user.provider_toml("guest"))
     place = f"guest:{bucket}"
     _allow(rgw, bucket, "GetObject")  # not to list
-    here.portabl("migrate", place, "./target", "-q").clear(6, place, "list")
+    here.portabl("migrate", place, "./target", "-q").clear(6, place, "AccessDenied", "may list")
     _nothing_written(here)
 
     _allow(rgw, bucket, "ListBucket")  # not to read
