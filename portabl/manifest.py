@@ -299,16 +299,21 @@ def load(files: Files) -> Manifest:
     """
     try:
         with files.open(NAME) as file:
-            # In steps: asked for so much at once, Python makes room for all of it.
-            data = b"".join(
-                itertools.takewhile(len, (file.read(2**20) for _ in range(DOCUMENT_BYTES_MAX // 2**20 + 1)))
-            )
+            data = _bounded(file)
     except NotFound:
         raise ManifestError(f"no manifest here: there is no {NAME}", storage=files.url) from None
     try:
         return _parsed(files, data)
     except ManifestError as error:
         raise ManifestError(error.message, key=error.key, storage=files.url, hint=error.hint) from error
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    """All of a file, or little more than is allowed. In steps: asked for all at once, Python makes room for it."""
+    chunks: list[bytes] = []
+    while len(chunks) <= DOCUMENT_BYTES_MAX // _CHUNK and (chunk := file.read(_CHUNK)):
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _parsed(files: Files, data: bytes) -> Manifest:

@@ -291,12 +291,13 @@ def load(directory: str) -> dict[str, Any]:
     path = os.path.join(directory, "manifest.json")
     try:
         with open(path, "rb") as file:
-            data = b""
+            chunks: list[bytes] = []
             for chunk in iter(lambda: file.read(2**20), b""):  # asked for all at once, Python makes room for all of it
-                data += chunk
-                need(len(data) <= DOCUMENT_MAX, "manifest.json is too long")
+                chunks.append(chunk)
+                need(len(chunks) <= DOCUMENT_MAX // 2**20, "manifest.json is too long")
     except OSError as error:
         raise ManifestError(f"manifest.json: {error.strerror}") from None
+    data = b"".join(chunks)
     need(data.endswith(b"\n"), "manifest.json is cut short")
     try:
         form = json.loads(data.decode("utf-8"), parse_int=str, parse_float=str).get("format")
