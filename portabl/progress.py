@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -184,7 +185,15 @@ class BarProgress(Polled):
 
         stage = self._stage
         if stage is not None:
-            self._bar = tqdm(total=stage.total, desc=stage.name, unit=" objects", file=self._stream, dynamic_ncols=True)
+            width = 80 if _is_without_size(self._stream) else None
+            self._bar = tqdm(
+                total=stage.total,
+                desc=stage.name,
+                unit=" objects",
+                file=self._stream,
+                ncols=width,
+                dynamic_ncols=width is None,
+            )
 
     def _line(self, text: str) -> None:
         from tqdm import tqdm
@@ -206,3 +215,11 @@ class BarProgress(Polled):
             self._draw()
             self._bar.close()
             self._bar = None
+
+
+def _is_without_size(stream: IO[str]) -> bool:
+    """Whether this is a terminal that does not know its size, as in some containers: tqdm would draw nothing."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns == 0
+    except (OSError, ValueError):  # no terminal at all
+        return False

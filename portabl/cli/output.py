@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from portabl.errors import (
     AccessDenied,
+    ConfigError,
     ContainerMissing,
     ListingBroken,
     ManifestError,
     PortablError,
     Throttled,
     Unreachable,
+    UsageError,
 )
 from portabl.keys import plain, to_json
 
@@ -31,6 +33,8 @@ _HINTS: tuple[tuple[type[PortablError], str], ...] = (
     (Throttled, "run the same command again later, or with fewer `--threads`"),
     (ContainerMissing, "correct the name, or create it first: portabl creates no buckets"),
     (ListingBroken, "nothing can be concluded from such a listing; ask the provider"),
+    (ConfigError, "correct it there and run the same command again"),
+    (UsageError, "`portabl COMMAND --help` explains what goes where"),
     (ManifestError, "a manifest is a directory with a manifest.json; take an intact copy"),
 )
 """What to do, for errors that do not say it themselves."""
