@@ -267,7 +267,7 @@ class ManifestWriter:
         reserved = sorted(set(document) & set(OWN))
         if reserved:
             raise ManifestError(f"fields of {NAME} the writer computes itself: {', '.join(reserved)}")
-        canonical(document)  # what cannot be written fails before the last segment appears
+        _text(document)  # what cannot be written fails before the last segment appears
         if self._open is not None:
             self._segments.append(self._open.finish(self._totals.last_key))
             self._open = None

@@ -101,7 +101,7 @@ def canonical(value: object) -> str:
         case None | True | False:
             return "null" if value is None else "true" if value else "false"
         case str():
-            return encode_basestring(value)
+            return encode_basestring(value) if value.isascii() else _document_text(value)
         case int():
             return _integer(value, -INT_MAX)
         case list() | tuple():
@@ -221,6 +221,13 @@ def _text(text: str) -> str:
     if raw is not None:
         return _base64(raw)
     return encode_basestring(text.encode("utf-8", "surrogateescape").decode("utf-8"))
+
+
+def _document_text(text: str) -> str:
+    try:
+        return _text(text)
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"neither Unicode nor bytes: {_short(text)}") from error
 
 
 def _base64(raw: bytes) -> str:

@@ -57,10 +57,10 @@ def record(key: bytes, data: bytes = b"", **fields: object) -> Record:
 
 def written(files: Files, items: list[Record], segment_records: int = 100, **document: object) -> Manifest:
     """A finished manifest of these records."""
-    writer = ManifestWriter(files, segment_records)
-    for item in sorted(items, key=sort_key):
-        writer.add(encode(item), item)
-    return writer.finish(document)
+    with ManifestWriter(files, segment_records) as writer:
+        for item in sorted(items, key=sort_key):
+            writer.add(encode(item), item)
+        return writer.finish(document)
 
 
 SAMPLE = [

@@ -128,11 +128,11 @@ def test_segments_are_ordinary_gzip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("second", [record(b"b"), record(b"a"), replace(record(b"b"), size=99)])
 def test_disorder_and_duplicates_are_refused(tmp_path: Path, second: Record) -> None:
-    writer = ManifestWriter(at(tmp_path))
     first = record(b"b")
-    writer.add(encode(first), first)
-    with pytest.raises(ManifestError, match="out of order"):
-        writer.add(encode(second), second)
+    with ManifestWriter(at(tmp_path)) as writer:
+        writer.add(encode(first), first)
+        with pytest.raises(ManifestError, match="out of order"):
+            writer.add(encode(second), second)
 
 
 def test_versions_of_a_key_may_cross_a_segment(tmp_path: Path) -> None:
@@ -163,11 +163,20 @@ def test_a_finished_manifest_is_only_replaced_when_told(tmp_path: Path) -> None:
     assert read(tmp_path) == []
 
 
-@pytest.mark.parametrize("document", [{"root": "x"}, {"format": "x"}, {"x": 1.5}, {"x": b"y"}, {"x": "\ud800"}])
+@pytest.mark.parametrize(
+    "document", [{"root": "x"}, {"format": "x"}, {"x": 1.5}, {"x": b"y"}, {"x": "\ud800"}, {"\udcff": 1}]
+)
 def test_the_callers_fields_are_checked(tmp_path: Path, document: dict[str, Any]) -> None:
     with pytest.raises(ManifestError):
         written(at(tmp_path), SAMPLE, **document)
     assert not at(tmp_path).exists("manifest.json")
+
+
+def test_a_place_whose_name_is_no_unicode_can_be_named(tmp_path: Path) -> None:
+    written(at(tmp_path), SAMPLE, source="/data/caf\udce9")
+    assert load(at(tmp_path)).document["source"] == {"base64": "L2RhdGEvY2Fm6Q=="}
+    assert read(tmp_path) == SAMPLE
+    verify_manifest.verify(str(tmp_path))
 
 
 def test_every_byte_of_every_file_counts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import glob
+import hashlib
 import json
 import os
 import re
@@ -21,8 +22,9 @@ from manifest_samples import SAMPLE, record, records, written
 from portabl import verify_manifest
 from portabl.errors import ManifestError
 from portabl.files import Files
-from portabl.model import Loss, Record
-from portabl.records import decode, encode, leaf, target_leaf
+from portabl.manifest import FORMAT, LOSS_KINDS_MAX
+from portabl.model import HEADERS, Loss, Record
+from portabl.records import LINE_BYTES_MAX, decode, encode, leaf, target_leaf
 from portabl.views import sha256sums
 from portabl_adapters import local_names
 
@@ -279,3 +281,39 @@ def test_file_names_are_those_of_the_adapter(key: bytes, fold: bool) -> None:
     assert verify_manifest.encode(key, fold) == local_names.encode(key, fold)
     for segment in key.split(b"/"):
         assert verify_manifest.spelled(segment, b"!", fold) == local_names.alternative(segment, fold)
+
+
+def test_the_worked_example_of_the_documentation(tmp_path: Path) -> None:
+    """docs/manifest.md by itself: a manifest made from the page's own lines and document is proven, hash by hash."""
+    page = (Path(SCRIPT).parent.parent / "docs" / "manifest.md").read_text(encoding="utf-8")
+    example = page[page.index("## A worked example") :]
+    lines, part, document = (block.encode() for block in re.findall(r"```[a-z]*\n(.*?\n)```", example, re.DOTALL))
+    assert json.loads(lines.splitlines()[0])["object"] == json.loads(part)
+    some = [decode(line) for line in lines.splitlines()]
+    written(Files.at(str(tmp_path)), some, complete=True, scope="example")
+    assert (tmp_path / "manifest.json").read_bytes() == document
+    theirs = [verify_manifest.Record(line) for line in lines.splitlines()]
+    rows = re.findall(r"^\| \d \| `(\w+)` \| (?:`(\w+)`|none) \|$", example, re.MULTILINE)
+    assert rows == [(one.leaf.hex(), one.target_leaf.hex() if one.target_leaf else "") for one in theirs]
+    assert hashlib.sha256(b"\0" + part[:-1]).hexdigest() == rows[0][0]
+    values = re.findall(r"^\| .*SHA-256\(0x01.*\| `(\w{64})` \|$", example, re.MULTILINE)
+    inner = hashlib.sha256(b"\1" + theirs[0].leaf + theirs[1].leaf).digest()
+    checked = json.loads(document)
+    assert values == [inner.hex(), checked["root"], checked["target_root"]]
+    assert hashlib.sha256(b"\1" + inner + theirs[2].leaf).hexdigest() == checked["root"]
+    bare = re.search(r"target leaf is that of `(.*)`\.", example)
+    assert bare is not None
+    assert hashlib.sha256(b"\0" + bare[1].encode()).hexdigest() == rows[1][1]
+
+
+def test_the_documentation_names_every_header_and_limit() -> None:
+    page = (Path(SCRIPT).parent.parent / "docs" / "manifest.md").read_text(encoding="utf-8")
+    for header in HEADERS:
+        assert f"`{header}`" in page
+    assert tuple(name.decode() for name in verify_manifest.CONTENT_HEADERS) == HEADERS
+    assert f"at most {LINE_BYTES_MAX:,} bytes" in page
+    assert verify_manifest.LINE_MAX == LINE_BYTES_MAX
+    assert f"there are {LOSS_KINDS_MAX:,} names" in page
+    assert verify_manifest.KINDS_MAX == LOSS_KINDS_MAX
+    assert f"`{FORMAT}`" in page
+    assert verify_manifest.FORMAT == FORMAT
