@@ -185,13 +185,14 @@ class BarProgress(Polled):
 
         stage = self._stage
         if stage is not None:
-            width = 80 if _is_without_size(self._stream) else None
+            width, height = (80, 24) if _is_without_size(self._stream) else (None, None)
             self._bar = tqdm(
                 total=stage.total,
                 desc=stage.name,
                 unit=" objects",
                 file=self._stream,
                 ncols=width,
+                nrows=height,
                 dynamic_ncols=width is None,
             )
 
