@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +16,8 @@ from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
 from portabl.merkle import Tree
 from portabl.model import Record
-from portabl.records import INT_MAX, LINE_BYTES_MAX, at_target, canonical, decode, key_of, leaf, sort_key, target_leaf
+from portabl.records import INT_MAX, at_target, canonical, decode, key_of, leaf, sort_key, target_leaf
+from portabl.segments import Segment, SegmentWriter, lines, segment_name
 
 NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.json.sig"
@@ -34,30 +33,10 @@ OWN = ("counts", "document_sha256", "format", "root", "segments", "target_root")
 """Fields of manifest.json that the writer computes; every other field is the caller's."""
 
 _COUNTS = ("at_target", "bytes", "delete_markers", "failed", "losses", "objects", "unread")
-_SEGMENT = ("bytes", "first", "last", "name", "records", "sha256", "text_bytes")
 _HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 _BIG = re.compile(r"[1-9][0-9]{15,30}").fullmatch
 _SEGMENT_NAME = re.compile(r"segments/([0-9]{6,})\.jsonl\.gz").fullmatch
 _CHUNK = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A gzip file of sorted records. ``size``: its bytes; ``text_size``: bytes unpacked; ``first``, ``last``: keys."""
-
-    name: str
-    sha256: str
-    records: int
-    size: int
-    text_size: int
-    first: bytes
-    last: bytes
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in manifest.json."""
-        first, last = keys.to_json(self.first), keys.to_json(self.last)
-        values = (self.size, first, last, self.name, self.records, self.sha256, self.text_size)
-        return dict(zip(_SEGMENT, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +76,7 @@ class Manifest:
         totals = _Totals()
         for segment in self.segments:
             records = 0
-            for line in _lines(self.files, segment):
+            for line in lines(self.files, segment):
                 record = decode(line)
                 totals.add(record)
                 if (records == 0 and record.key != segment.first) or records == segment.records:
@@ -173,56 +152,6 @@ def _field(name: str) -> str:
     return name
 
 
-class _SegmentWriter:
-    """One segment being written; invisible until `finish`."""
-
-    def __init__(self, files: Files, name: str, first: bytes) -> None:
-        self.name = name
-        self.first = first
-        self.records = 0
-        self._size = 0
-        self._text_size = 0
-        self._digest = hashlib.sha256()
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._gzip = zlib.compressobj(1, zlib.DEFLATED, 31)  # as zlib writes it the header has no time and no name
-        self._stack = contextlib.ExitStack()
-        self._file: BinaryIO = self._stack.enter_context(files.writer(name))
-
-    def add(self, line: bytes) -> None:
-        self.records += 1
-        self._buffer.append(line)
-        self._buffered += len(line) + 1
-        if self._buffered >= _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        text = b"\n".join([*self._buffer, b""])
-        self._text_size += len(text)
-        self._put(self._gzip.compress(text))
-        self._buffer.clear()
-        self._buffered = 0
-
-    def _put(self, packed: bytes) -> None:
-        self._digest.update(packed)
-        self._size += len(packed)
-        self._file.write(packed)
-
-    def finish(self, last: bytes) -> Segment:
-        with self._stack:
-            if self._buffer:
-                self._flush()
-            self._put(self._gzip.flush())
-        digest = self._digest.hexdigest()
-        return Segment(self.name, digest, self.records, self._size, self._text_size, self.first, last)
-
-    def abort(self) -> None:
-        """Leave nothing behind."""
-        gone = ManifestError(f"{self.name} was given up")
-        with contextlib.suppress(ManifestError):
-            self._stack.__exit__(ManifestError, gone, None)
-
-
 class ManifestWriter:
     """Takes records in order and writes a manifest; nothing is a manifest before `finish`.
 
@@ -242,7 +171,7 @@ class ManifestWriter:
         self._segment_records = segment_records
         self._totals = _Totals()
         self._segments: list[Segment] = []
-        self._open: _SegmentWriter | None = None
+        self._open: SegmentWriter | None = None
 
     def __enter__(self) -> ManifestWriter:
         return self
@@ -258,8 +187,8 @@ class ManifestWriter:
             self._segments.append(self._open.finish(last))
             self._open = None
         if self._open is None:
-            name = _segment_name(len(self._segments))
-            self._open = _SegmentWriter(self._files, name, record.key)
+            name = segment_name(len(self._segments))
+            self._open = SegmentWriter(self._files, name, record.key)
         self._open.add(line)
 
     def finish(self, document: Mapping[str, Any]) -> Manifest:
@@ -355,7 +284,7 @@ def _segment(number: int, value: dict[str, Any]) -> Segment:
     sizes = (segment.records, segment.size, segment.text_size)
     good = (
         segment.to_json() == value
-        and segment.name == _segment_name(number)  # so it cannot point elsewhere
+        and segment.name == segment_name(number)  # so it cannot point elsewhere
         and _HEX(segment.sha256)
         and all(type(size) is int and 0 < size <= INT_MAX for size in sizes)
         and first <= last
@@ -388,10 +317,6 @@ def _good_total(value: object) -> bool:
     return isinstance(value, str) and _BIG(value) is not None and int(value) > INT_MAX
 
 
-def _segment_name(number: int) -> str:
-    return f"segments/{number:06d}.jsonl.gz"
-
-
 def _text(document: Mapping[str, Any]) -> bytes:
     try:
         return canonical(document).encode("utf-8") + b"\n"
@@ -401,46 +326,3 @@ def _text(document: Mapping[str, Any]) -> bytes:
 
 def _document_sha256(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(_text(document)[:-1]).hexdigest()
-
-
-def _lines(files: Files, segment: Segment) -> Iterator[bytes]:
-    """Lines of a segment, unpacked within its recorded sizes; every check is done when the iterator ends."""
-    rest = b""
-    text_size = 0
-    for text in _unpacked(files, segment):
-        text_size += len(text)
-        *lines, rest = (rest + text).split(b"\n")
-        if text_size > segment.text_size or len(rest) > LINE_BYTES_MAX:
-            raise ManifestError(f"{segment.name} unpacks to more than {NAME} says")
-        yield from lines
-    if rest or text_size != segment.text_size:
-        raise ManifestError(f"{segment.name} is cut short or was changed")
-
-
-def _unpacked(files: Files, segment: Segment) -> Iterator[bytes]:
-    digest = hashlib.sha256()
-    size = 0
-    unpack = zlib.decompressobj(31)
-    with _opened(files, segment) as file:
-        while packed := file.read(_CHUNK):
-            size += len(packed)
-            digest.update(packed)
-            if size > segment.size or unpack.eof:
-                raise ManifestError(f"{segment.name} is longer than {NAME} says")
-            while packed:
-                try:
-                    text = unpack.decompress(packed, 4 * _CHUNK)
-                except zlib.error as error:
-                    raise ManifestError(f"{segment.name} is damaged: {error}") from error
-                yield text
-                packed = unpack.unconsumed_tail
-    yield unpack.flush()
-    if not unpack.eof or unpack.unused_data or size != segment.size or digest.hexdigest() != segment.sha256:
-        raise ManifestError(f"{segment.name} is cut short or was changed: its SHA-256 is {digest.hexdigest()}")
-
-
-def _opened(files: Files, segment: Segment) -> BinaryIO:
-    try:
-        return files.open(segment.name)
-    except NotFound:
-        raise ManifestError(f"{segment.name} is missing", storage=files.url) from None
