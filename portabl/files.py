@@ -38,6 +38,7 @@ class _Place(Protocol):
     def names(self, prefix: str) -> list[str]: ...
     def exists(self, name: str) -> bool: ...
     def delete(self, name: str) -> None: ...
+    def errors(self, name: str) -> AbstractContextManager[None]: ...
 
 
 class Files:
@@ -77,12 +78,21 @@ class Files:
 
     def read(self, name: str) -> bytes:
         """All bytes of a file."""
-        with self.open(name) as file, _translated(self.url, name):
-            return file.read()
+        return b"".join(self.chunks(name))
 
     def open(self, name: str) -> BinaryIO:
-        """A file opened for reading."""
+        """A file opened for reading. What reading it raises is the filesystem's own; `chunks` translates that too."""
         return self._place.open(_checked(name))
+
+    def chunks(self, name: str, size: int = 256 * 1024) -> Iterator[bytes]:
+        """A file in pieces of at most ``size`` bytes, none empty."""
+        with self.open(name) as file:
+            while True:
+                with self._place.errors(name):
+                    chunk = file.read(size)
+                if not chunk:
+                    return
+                yield chunk
 
     def write(self, name: str, data: bytes) -> None:
         """Make or replace a file, atomically and durably."""
@@ -176,6 +186,9 @@ class _Local:
                 return
             _sync_directory(os.path.dirname(self._path(name)))
 
+    def errors(self, name: str) -> AbstractContextManager[None]:
+        return _translated(self.url, name)
+
 
 def _raise(error: OSError) -> None:
     raise error
@@ -214,7 +227,7 @@ class _Remote:
         return f"{self._root}/{name}"
 
     def open(self, name: str) -> BinaryIO:
-        with self._vendor(name):
+        with self.errors(name):
             return cast(BinaryIO, self._fs.open(self._path(name), "rb"))
 
     @contextlib.contextmanager
@@ -225,7 +238,7 @@ class _Remote:
                 yield cast(BinaryIO, spool)
                 size = spool.seek(0, os.SEEK_END)
                 spool.seek(0)
-            with self._vendor(name):
+            with self.errors(name):
                 self._send(name, spool, size)
 
     def _send(self, name: str, spool: IO[bytes], size: int) -> None:
@@ -266,7 +279,7 @@ class _Remote:
         found: list[str] = []
         waiting = [self._path(os.path.dirname(prefix)).rstrip("/")]
         first = waiting[0]
-        with self._vendor(prefix):
+        with self.errors(prefix):
             self._fs.invalidate_cache()
             while waiting:
                 directory = waiting.pop()
@@ -290,7 +303,7 @@ class _Remote:
         return relative.lstrip("/")
 
     def exists(self, name: str) -> bool:
-        with self._vendor(name):
+        with self.errors(name):
             self._fs.invalidate_cache()
             try:
                 self._fs.info(self._path(name))  # unlike fs.exists this tells a refusal from absence
@@ -299,7 +312,7 @@ class _Remote:
             return True
 
     def delete(self, name: str) -> None:
-        with self._vendor(name):
+        with self.errors(name):
             try:
                 self._fs.rm_file(self._path(name))
             except FileNotFoundError:
@@ -308,7 +321,7 @@ class _Remote:
                 self._fs.invalidate_cache()
 
     @contextlib.contextmanager
-    def _vendor(self, name: str) -> Iterator[None]:
+    def errors(self, name: str) -> Iterator[None]:
         """Any exception of a filesystem's own library becomes a StorageError, without its secrets."""
         try:
             with _translated(self.url, name, self._options):

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from portabl import keys
 from portabl.errors import ManifestError, NotFound, UsageError
@@ -227,8 +227,7 @@ def load(files: Files) -> Manifest:
     Only manifest.json is read: `Manifest.records` proves the rest.
     """
     try:
-        with files.open(NAME) as file:
-            data = _bounded(file)
+        data = _bounded(files.chunks(NAME, _CHUNK))
     except NotFound:
         raise ManifestError(f"no manifest here: there is no {NAME}", storage=files.url) from None
     try:
@@ -237,12 +236,16 @@ def load(files: Files) -> Manifest:
         raise ManifestError(error.message, key=error.key, storage=files.url, hint=error.hint) from error
 
 
-def _bounded(file: BinaryIO) -> bytes:
-    """All of a file, or little more than is allowed. In steps: asked for all at once, Python makes room for it."""
-    chunks: list[bytes] = []
-    while len(chunks) <= DOCUMENT_BYTES_MAX // _CHUNK and (chunk := file.read(_CHUNK)):
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _bounded(chunks: Iterator[bytes]) -> bytes:
+    """All of a file, or little more than is allowed."""
+    found: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        found.append(chunk)
+        size += len(chunk)
+        if size > DOCUMENT_BYTES_MAX:
+            break
+    return b"".join(found)
 
 
 def _parsed(files: Files, data: bytes) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +77,11 @@ class SegmentWriter:
     def _put(self, packed: bytes) -> None:
         self._digest.update(packed)
         self._size += len(packed)
-        self._file.write(packed)
+        try:
+            self._file.write(packed)
+        except OSError:  # told to the writer of the file, which clears up and knows what it means (no room left)
+            self._stack.__exit__(*sys.exc_info())
+            raise
 
     def finish(self, last: bytes) -> Segment:
         """Make the segment visible; ``last`` is the key of its last record."""
@@ -112,26 +117,26 @@ def _unpacked(files: Files, segment: Segment) -> Iterator[bytes]:
     digest = hashlib.sha256()
     size = 0
     unpack = zlib.decompressobj(31)
-    with _opened(files, segment) as file:
-        while packed := file.read(_CHUNK):
-            size += len(packed)
-            digest.update(packed)
-            if size > segment.size or unpack.eof:
-                raise ManifestError(f"{segment.name} is longer than the manifest says")
-            while packed:
-                try:
-                    text = unpack.decompress(packed, 4 * _CHUNK)
-                except zlib.error as error:
-                    raise ManifestError(f"{segment.name} is damaged: {error}") from error
-                yield text
-                packed = unpack.unconsumed_tail
+    for packed in _stored(files, segment):
+        size += len(packed)
+        digest.update(packed)
+        if size > segment.size or unpack.eof:
+            raise ManifestError(f"{segment.name} is longer than the manifest says")
+        rest = packed
+        while rest:
+            try:
+                text = unpack.decompress(rest, 4 * _CHUNK)
+            except zlib.error as error:
+                raise ManifestError(f"{segment.name} is damaged: {error}") from error
+            yield text
+            rest = unpack.unconsumed_tail
     yield unpack.flush()
     if not unpack.eof or unpack.unused_data or size != segment.size or digest.hexdigest() != segment.sha256:
         raise ManifestError(f"{segment.name} is cut short or was changed: its SHA-256 is {digest.hexdigest()}")
 
 
-def _opened(files: Files, segment: Segment) -> BinaryIO:
+def _stored(files: Files, segment: Segment) -> Iterator[bytes]:
     try:
-        return files.open(segment.name)
+        yield from files.chunks(segment.name, _CHUNK)
     except NotFound:
         raise ManifestError(f"{segment.name} is missing", storage=files.url) from None

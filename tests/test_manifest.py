@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -368,3 +370,34 @@ def test_a_target_without_identity_was_written_all_the_same(tmp_path: Path) -> N
     finished = written(at(tmp_path), [record(b"k", target=Seen())])
     assert finished.root == finished.target_root
     assert read(tmp_path)[0].target == Seen()
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=64k none "$1" && exec "$2" -c '
+import hashlib, sys
+from portabl.errors import StateFull
+from portabl.files import Files
+from portabl.manifest import ManifestWriter
+from portabl.model import Record
+from portabl.records import encode
+files = Files.at(sys.argv[1])
+try:
+    with ManifestWriter(files) as writer:
+        for n in range(20000):
+            one = Record(b"%06d" % n, 1, hashlib.sha256(b"%d" % n).hexdigest())
+            writer.add(encode(one), one)
+        writer.finish({})
+except StateFull as full:
+    print(full.exit_code, full.hint, files.names())
+' "$1"
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_no_manifest(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+        return  # no file system of our own can be mounted here; tests/test_files.py shows the translation itself
+    command = ["unshare", "-rm", "sh", "-c", FULL_DISK, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("4 free space")
+    assert done.stdout.endswith("[]\n")
+    assert done.stderr == ""
