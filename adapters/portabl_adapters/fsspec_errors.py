@@ -7,6 +7,7 @@ import, and its text is never passed on: it may hold a signed URL or a password.
 from __future__ import annotations
 
 import errno
+import os
 
 from portabl.errors import (
     AccessDenied,
@@ -23,6 +24,7 @@ from portabl.errors import (
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EFBIG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+_NETWORK = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EPIPE)
 _DAMAGED = ("BadZipFile", "ReadError", "BadGzipFile", "LZMAError", "error")
 
 
@@ -52,7 +54,7 @@ def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 
     if isinstance(error, TimeoutError | ConnectionError):
         return Unreachable, f"no answer ({name})"
     if isinstance(error, OSError) and error.errno is not None:
-        return _by_number(error.errno, error.strerror or name)
+        return _by_number(error.errno)
     if isinstance(error, EOFError) or type(error).__name__ in _DAMAGED:
         return Corrupt, f"damaged data ({name})"
     if "Credential" in name or "Auth" in name:
@@ -62,7 +64,10 @@ def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 
     return StorageError, f"the filesystem failed ({name})"
 
 
-def _by_number(number: int, reason: str) -> tuple[type[PortablError], str]:
+def _by_number(number: int) -> tuple[type[PortablError], str]:
+    reason = os.strerror(number)  # the exception's own text may hold an address
+    if number in _NETWORK:
+        return Unreachable, f"no answer: {reason}"
     if number in _FULL:
         return PlaceFull, f"no space left at the target: {reason}"
     if number in _REFUSED:

@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -176,9 +177,14 @@ class Place:
         waiting, seen = [self.root], {self.root}
         while waiting:
             directory = waiting.pop()
-            empty = True
-            for info in self._children(directory):
-                empty = False
+            try:
+                children = self._children(directory)
+            except FileNotFoundError:
+                if directory == self.root:
+                    raise
+                raise ListingBroken("a directory vanished while it was listed; run again", storage=self.name) from None
+            empty = not children
+            for info in children:
                 path = info["name"].rstrip("/")
                 if info.get("type") != "directory":
                     yield info
@@ -188,7 +194,8 @@ class Place:
             if empty and directory != self.root:
                 yield {"name": directory + "/", "size": 0, "type": "directory"}
 
-    def _children(self, directory: str) -> Iterable[dict[str, Any]]:
+    def _children(self, directory: str) -> list[dict[str, Any]]:
+        found = []
         asked = directory + "/" if self.web else directory
         for info in self.filesystem.ls(asked, detail=True):
             name = info["name"]
@@ -200,7 +207,8 @@ class Place:
                     continue  # a link to somewhere else is no file of this directory
             elif name.rstrip("/") == directory.rstrip("/") and info.get("type") == "directory":
                 continue
-            yield info
+            found.append(info)
+        return found
 
 
 def etag_of(info: Mapping[str, Any]) -> str:
@@ -208,12 +216,17 @@ def etag_of(info: Mapping[str, Any]) -> str:
     for name in _IDENTITY:
         if info.get(name):
             return str(info[name]).strip('"')
-    return "-".join(str(info[name]) for name in _IDENTITY_PARTS if info.get(name) not in (None, ""))
+    return "-".join(_text(info[name]) for name in _IDENTITY_PARTS if info.get(name) not in (None, ""))
+
+
+def _text(value: object) -> str:
+    """One text for one value: some backends show a time as a number in a listing and as a datetime elsewhere."""
+    return str(value.timestamp()) if isinstance(value, datetime) else str(value)
 
 
 def modified_of(info: Mapping[str, Any]) -> str:
     """The time of the last change, as text."""
     for name in ("LastModified", "last_modified", "mtime", "modified", "updated", "created"):
         if info.get(name):
-            return str(info[name])
+            return _text(info[name])
     return ""
