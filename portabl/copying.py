@@ -11,6 +11,7 @@ from portabl.model import Entry
 from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.shards import Shard, Shards
+from portabl.state import Pass
 from portabl.tally import Tally
 from portabl.transfer import SINGLE_MAX, Mover, ObjectFailed, lost
 
@@ -38,8 +39,11 @@ class CopyStage:
         """Whether large copies should stop between two parts: on request, or because the stage failed."""
         return self._halted or self._stop.is_set()
 
-    def run(self, steps: Iterable[Step]) -> None:
-        """Carry out every step. Raises Interrupted when asked to stop, or the error of the place in trouble."""
+    def run(self, steps: Iterable[Step]) -> Pass:
+        """Carry out every step; returns the pass with all its records.
+
+        Raises Interrupted when asked to stop, or the error of the place in trouble.
+        """
         workers = Workers(self._threads, self._work)
         late: list[Step] = []
         try:
@@ -48,7 +52,7 @@ class CopyStage:
                 self._dispatch(step, workers, late)
             workers.finish()
             self._last(late)
-            self._shards.finish()
+            return self._shards.finish()
         except BaseException:
             self._halted = True
             workers.cancel()

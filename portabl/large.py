@@ -7,6 +7,7 @@ would not fit the budget (objects beyond 640 GiB) wait on disk, not in memory.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import tempfile
 from collections import deque
@@ -96,7 +97,6 @@ class _Copy:
         self._step = step
         self._entry = entry
         self._part_size = size
-        self._identity = f"{entry.etag}|{entry.modified}|{entry.version}|{entry.size}"
         self._reading: deque[_Part] = deque()
         self._sending: dict[Future[str], _Part] = {}
         self._tags: dict[int, str] = {}
@@ -107,6 +107,9 @@ class _Copy:
         self.metadata = step.restore.metadata if step.restore else self.info.metadata
         self.known = beyond(mover.target.capabilities, self.metadata)
         self.sha256 = ""
+        # headers and tags went to the store when its upload began, so they belong to what is continued
+        carried = hashlib.sha256(repr(sorted(self.metadata.fields().items())).encode("utf-8", "replace")).hexdigest()
+        self._identity = f"{entry.etag}|{entry.modified}|{entry.version}|{entry.size}|{carried}"
 
     def run(self) -> Written:
         """Write the object; leaves the upload open for a later run unless the object itself is at fault."""
@@ -145,16 +148,31 @@ class _Copy:
         key, target, journal = self._entry.key, self._mover.target, self._owner.journal
         sent = without(self.metadata, self.known)
         row = journal.open_upload(key)
-        if row is not None and row.token and row.source == self._identity and row.part_size == self._part_size:
-            upload = target.upload(key, self._entry.size, sent, self._part_size, row.token)
-            if upload.token == row.token:
-                self._held = row
-                return upload
-        elif row is not None:
+        if row is not None:
+            continued = self._continued(row, sent)
+            if continued is not None:
+                return continued
             self._owner.discard(target, key)
         journal.intend_upload(key, self._identity, self._part_size, list(target.abandoned(key)))
         upload = target.upload(key, self._entry.size, sent, self._part_size)
         journal.name_upload(key, upload.token)
+        return upload
+
+    def _continued(self, row: OpenUpload, sent: Metadata) -> Upload | None:
+        """The upload of an earlier run, when it is for this very object and the store still has it.
+
+        Asked for first, because a store begins a new upload where the named one is gone, and nobody would know of it.
+        """
+        target, size = self._mover.target, self._part_size
+        if not row.token or row.source != self._identity or row.part_size != size:
+            return None
+        if row.token not in target.abandoned(row.key):
+            return None
+        upload = target.upload(row.key, self._entry.size, sent, size, row.token)
+        if upload.token != row.token:  # gone since then
+            upload.abort()
+            return None
+        self._held = row
         return upload
 
     def _stream(self, upload: Upload | None) -> None:

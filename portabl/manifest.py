@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portabl import keys
+from portabl import keys, segments
 from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
 from portabl.merkle import Tree
@@ -65,6 +65,11 @@ class Manifest:
         """Totals over all records (docs/manifest.md, counts)."""
         counts: Mapping[str, Any] = self.document["counts"]
         return {**counts, "bytes": int(counts["bytes"])}
+
+    def check_segments(self) -> None:
+        """Hold every segment against its hash. Raises ManifestError. For who cannot wait for the end of `records`."""
+        for segment in self.segments:
+            segments.check(self.files, segment)
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
         """Every line and its record, in order, while the segments stream by.

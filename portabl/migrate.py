@@ -58,9 +58,10 @@ class Migration:
     storage_class: str = ""
     symlinks: str = "report"
 
-    def identity(self) -> dict[str, object]:
-        """What makes a run the same job as an earlier one."""
+    def identity(self, source: Storage, target: Storage) -> dict[str, object]:
+        """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
         return {
+            "places": [[where, prefix.hex()] for where, prefix in (source.place, target.place)],
             "source": self.source,
             "target": self.target,
             "include": list(self.include),
@@ -93,7 +94,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
             with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
                 return _Run(migration, source, target, scratch, progress, stop).rehearse()
         target.check(write=True)
-        with _job(migration) as job, job.scratch() as scratch, disk_errors(job.root):
+        with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
             job.compact()
             return _Run(migration, source, target, scratch, progress, stop).perform(job)
 
@@ -112,9 +113,9 @@ def _apart(source: Storage, target: Storage) -> None:
         )
 
 
-def _job(migration: Migration) -> Job:
+def _job(migration: Migration, source: Storage, target: Storage) -> Job:
     """The job's state: in the user's state directory, in another local one, or worked on locally and kept remotely."""
-    identity = migration.identity()
+    identity = migration.identity(source, target)
     if migration.state is None:
         return Job(default_root(), identity)
     location = registry.parse(migration.state, migration.config)
@@ -212,13 +213,12 @@ class _Run:
         mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
         stage = CopyStage(mover, shards, tally, self._progress, self._migration.threads, self._stop)
         try:
-            stage.run(self._plan(job.known(run.number)))
+            return stage.run(self._plan(job.known(run.number)))
         except BaseException:
             job.journal.end_pass(run.number, "interrupted", objects=tally.copied, size=tally.bytes_copied)
             raise
         finally:
             large.close()
-        return run
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)

@@ -122,7 +122,7 @@ def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | No
     source_seen, target_seen = record.source, record.target
     if target_seen is None or record.sha256 is None or not target_seen.etag:
         return False
-    if restore is not None and restore.metadata != record.metadata:
+    if restore is not None and (restore.metadata, restore.sha256) != (record.metadata, record.sha256):
         return False
     return (
         entry.size == record.size == target.size

@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,21 @@ class RemoteState:
 
     def fetch(self) -> None:
         """Bring the local directory up to the remote generation. Raises JobLocked while another machine is at work."""
-        stamp = self._stamp(self._files)
-        if stamp is None:
-            return
+        stamp = self._stamp(self._files) or {}
         mine = stamp.get("host") == _host()
-        if not mine and stamp.get("running") and time.time() - float(stamp.get("time", 0)) < ALIVE_SECONDS:
+        if not mine and stamp.get("running") and time.time() - _number(stamp, "time") < ALIVE_SECONDS:
             raise JobLocked(
                 f"a run on {stamp.get('host')} is going on",
                 hint=f"wait for it; a run that gave no sign of life for {ALIVE_SECONDS} seconds no longer counts",
             )
-        self._generation = int(stamp.get("generation", 0))
-        if self._local_generation() >= self._generation:
-            return
-        for name in ("passes", "manifests"):
+        self._generation = int(_number(stamp, "generation"))
+        if self._local_generation() < self._generation:
+            self._replace_local()
+        self._mark(running=True)  # the local copy counts from here on: what is added to it must survive a crash
+
+    def _replace_local(self) -> None:
+        (self._local / STAMP).unlink(missing_ok=True)
+        for name in _KEPT:
             shutil.rmtree(self._local / name, ignore_errors=True)
         for file in (JOURNAL, f"{JOURNAL}-wal", f"{JOURNAL}-shm"):
             (self._local / file).unlink(missing_ok=True)
@@ -83,11 +86,17 @@ class RemoteState:
         self._send(JOURNAL, snapshot)
         snapshot.unlink()
         self._generation += 1
+        self._mark(running=running)
+        self._remove_gone(present)
+
+    def _mark(self, *, running: bool) -> None:
+        """Say at both ends which generation this is, and that somebody is at work."""
         stamp = {"generation": self._generation, "host": _host(), "running": running, "time": time.time()}
         text = json.dumps(stamp).encode()
         self._files.write(self._prefix + STAMP, text)
-        (self._local / STAMP).write_bytes(text)
-        self._remove_gone(present)
+        temporary = self._local / f"{STAMP}.tmp"
+        temporary.write_bytes(text)
+        temporary.replace(self._local / STAMP)
 
     def _finished_files(self) -> dict[str, Path]:
         found = {}
@@ -112,18 +121,25 @@ class RemoteState:
             stamp = json.loads(files.read(self._prefix + STAMP))
         except NotFound:
             return None
-        except ValueError as damaged:
-            raise StorageError(
-                f"{STAMP} of the job is damaged", storage=files.url, hint="name another state with `--state`"
-            ) from damaged
-        return stamp if isinstance(stamp, dict) else None
+        except (ValueError, RecursionError):
+            stamp = None
+        if isinstance(stamp, dict):
+            return stamp
+        raise StorageError(
+            f"{STAMP} of the job is damaged", storage=files.url, hint="name another state with `--state`"
+        )
 
     def _local_generation(self) -> int:
         try:
             stamp = json.loads((self._local / STAMP).read_bytes())
-            return int(stamp["generation"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return int(_number(stamp, "generation"))
+        except (OSError, ValueError, AttributeError):
             return -1
+
+
+def _number(stamp: Mapping[str, Any], name: str) -> float:
+    value = stamp.get(name)
+    return value if isinstance(value, int | float) else 0
 
 
 def _host() -> str:

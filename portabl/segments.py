@@ -113,6 +113,15 @@ def lines(files: Files, segment: Segment) -> Iterator[bytes]:
         raise ManifestError(f"{segment.name} is cut short or was changed")
 
 
+def check(files: Files, segment: Segment) -> None:
+    """Hold a segment's file against its hash. Raises ManifestError."""
+    digest = hashlib.sha256()
+    for packed in _stored(files, segment):
+        digest.update(packed)
+    if digest.hexdigest() != segment.sha256:
+        raise ManifestError(f"{segment.name} is cut short or was changed: its SHA-256 is {digest.hexdigest()}")
+
+
 def _unpacked(files: Files, segment: Segment) -> Iterator[bytes]:
     digest = hashlib.sha256()
     size = 0

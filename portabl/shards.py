@@ -1,7 +1,8 @@
 """Shards: contiguous ranges of the key order, each with an append-only file of the records it has so far.
 
 A record is handed to the operating system at once, so a killed process loses none, and is on the disk within
-`SYNC_SECONDS`, so a power cut loses no more. When the last object of a shard is recorded its file is closed, renamed from .log to .seg, and noted in the journal.
+`SYNC_SECONDS`, so a power cut loses no more. When the last object of a shard is recorded its file is closed, renamed
+from .log to .seg, and noted in the journal.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
-from portabl import records
+from portabl import records, worklog
 from portabl.journal import Journal
 from portabl.model import Record
-from portabl.state import LATE, Pass, state_error
+from portabl.state import Pass, state_error
+from portabl.worklog import LATE
 
 SHARD_OBJECTS = 5_000
 SYNC_SECONDS = 2.0
@@ -37,10 +40,11 @@ class Shard:
 
     def plan(self, key: bytes) -> None:
         """One more object belongs to this shard."""
-        if not self.planned:
-            self.first = key
-        self.last = key
-        self.planned += 1
+        with self._guard:
+            if not self.planned:
+                self.first = key
+            self.last = key
+            self.planned += 1
 
     def add(self, record: Record) -> None:
         """The outcome for one planned object."""
@@ -50,7 +54,7 @@ class Shard:
         """The same, for a line that is known already."""
         try:
             with self._guard:
-                _write_all(self._file, line + b"\n")
+                _write_all(self._file, worklog.sealed(line))
                 self._recorded += 1
                 done = self._sealed and self._recorded == self.planned
             if done:
@@ -116,6 +120,7 @@ class Shards:
         self._open: dict[int, Shard] = {}
         self._current: Shard | None = None
         self._count = 0
+        self._recorded = 0
         self._stop = threading.Event()
         self.trouble: BaseException | None = None
         self._syncer = threading.Thread(target=self._sync_loop, name="portabl-sync", daemon=True)
@@ -151,13 +156,19 @@ class Shards:
         self._journal.add_shard(self._pass.number, shard.number, shard.first, shard.last, shard.planned)
         with self._guard:
             self._open.pop(shard.number, None)
+            self._recorded += shard.planned
             self._when_closed()
 
-    def finish(self) -> None:
-        """Seal the last shard; every object planned has been recorded."""
+    def finish(self) -> Pass:
+        """Seal the last shard; every object planned has been recorded. Returns the pass with its number of records."""
         if self._current is not None:
             self._current.seal()
         self._halt()
+        if self.trouble is not None:
+            raise self.trouble
+        if self._open:
+            raise AssertionError(f"shards without all their records: {sorted(self._open)}")
+        return replace(self._pass, objects=self._recorded)
 
     def abandon(self) -> None:
         """Stop where we are; what is recorded stays readable."""

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portabl import records
+from portabl import worklog
 from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
 from portabl.journal import Journal
 from portabl.plan import Line
@@ -148,7 +148,7 @@ class Job:
                 lines = list(itertools.islice(merged, COMPACT_LINES))
                 if not lines:
                     break
-                _write_synced(run.path / f"{number:06d}.seg", b"".join(raw + b"\n" for raw, _ in lines))
+                _write_synced(run.path / f"{number:06d}.seg", b"".join(worklog.sealed(raw) for raw, _ in lines))
             self.journal.merge_passes(run.number, unfinished)
             for number in unfinished:
                 shutil.rmtree(self.root / "passes" / f"{number:04d}", ignore_errors=True)
@@ -172,13 +172,18 @@ class Job:
         from portabl import manifest
         from portabl.files import Files
 
+        path = self.root / "manifests" / f"{number:04d}"
+        if not path.exists():  # moved away, as the hint below says
+            return
         try:
-            yield from manifest.load(Files.at(str(self.root / "manifests" / f"{number:04d}"))).records()
+            last = manifest.load(Files.at(str(path)))
+            last.check_segments()  # before the first record is believed: what is kept is not looked at again
+            yield from last.records()
         except ManifestError as damaged:
             # Knowledge only saves work; damaged knowledge is dropped loudly instead of believed.
             raise ManifestError(
                 f"the last manifest of this job cannot be trusted: {damaged.message}",
-                hint=f"move {self.root / 'manifests' / f'{number:04d}'} away; the next run then proves everything anew",
+                hint=f"move {path} away; the next run then proves everything anew",
             ) from damaged
 
     def forget(self, published: int) -> None:
@@ -211,45 +216,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One run over the source: its number and where its records are written."""
+    """One run over the source: its number, where its records are written, and how many there must be in the end."""
 
     number: int
     path: Path
+    objects: int = 0
 
     def lines(self) -> Iterator[Line]:
-        """Everything recorded by this pass so far, sorted by key."""
-        return _shard_lines(self.path)
+        """Every record of this pass, sorted by key. Raises ManifestError when one is missing or damaged."""
+        return worklog.complete_lines(self.path, self.objects)
 
 
 def _pass_lines(root: Path, number: int) -> Iterator[Line]:
     path = root / "passes" / f"{number:04d}"
-    return _shard_lines(path) if path.is_dir() else iter(())
-
-
-LATE = "late"
-"""Name of the shard for keys that are written after all others; it overlaps the ranges of the rest."""
-
-
-def _shard_lines(path: Path) -> Iterator[Line]:
-    names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
-    main = (line for p in names if p.stem != LATE for line in _sorted_shard(p))
-    late = [line for p in names if p.stem == LATE for line in _sorted_shard(p)]
-    return heapq.merge(main, late, key=lambda line: line[1].key)
-
-
-def _sorted_shard(path: Path) -> list[Line]:
-    """Records of one shard, sorted; a line torn by a crash is as if it had never been written."""
-    found: dict[bytes, Line] = {}
-    with path.open("rb") as file:
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                break
-            try:
-                record = records.decode(raw[:-1])
-            except ManifestError:
-                continue  # a damaged line only means that its object is proven again
-            found[record.key] = (raw[:-1], record)
-    return [found[key] for key in sorted(found)]
+    return worklog.lines(path) if path.is_dir() else iter(())
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -13,12 +13,15 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
 from kit.processes import free_ports
+from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
 from shell import Shell, shell
 
@@ -399,14 +402,29 @@ def test_no_manifest_there(here: Shell) -> None:
     here.portabl("verify", "./nothing").clear(3, "nothing")
 
 
-def test_two_runs_of_the_same_job(here: Shell) -> None:
-    from portabl.migrate import Migration
-    from portabl.providers import Config
-    from portabl.state import Job
-
-    _tree(here)
-    job = Migration(source="./data", target="./target", config=Config())
-    with Job(here.state, job.identity()):
-        here.portabl("migrate", "./data", "./target").clear(2, "another run")
-        assert not list((here.folder / "target").glob("*.txt"))
-    assert here.portabl("migrate", "./data", "./target").code == 0
+def test_two_runs_of_the_same_job(tmp_path: Path, moto: S3Server) -> None:
+    bucket = moto.bucket()
+    moto.client().put_object(Bucket=bucket, Key="k", Body=b"x")
+    with FaultProxy(moto.endpoint) as proxy:
+        slow = proxy.add(Fault("delay", kind="get", seconds=60))
+        here = shell(tmp_path, moto.environment)
+        here.configure(moto.provider_toml("slow", proxy.endpoint))
+        arguments = ("migrate", f"slow:{bucket}", "./target")
+        first = subprocess.Popen(
+            here.command(*arguments),
+            cwd=tmp_path,
+            env=here.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            deadline = time.monotonic() + 30
+            while not slow.fired:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            here.portabl(*arguments).clear(2, "another run")
+        finally:
+            first.kill()
+            first.wait()
+        proxy.clear()
+        assert here.portabl(*arguments).code == 0, "the lock of a killed run is no lock"

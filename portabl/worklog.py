@@ -1,0 +1,84 @@
+"""Working records: what a pass has found out so far, a line an object, each line with a check of its own.
+
+A line is a record as a manifest holds it, a tab, the CRC-32 of the record (RFC 1952, eight hex digits) and a line feed.
+Canonical JSON has no raw tab, so the two cannot be mistaken. The check is against torn and damaged lines: what a later
+pass takes for known is never proven again, so a record that is not exactly the one that was written counts as none.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from portabl import records
+from portabl.errors import ManifestError
+from portabl.plan import Line
+
+LATE = "late"
+"""Name of the shard for keys that are written after all others; it overlaps the ranges of the rest."""
+
+
+def sealed(line: bytes) -> bytes:
+    """A record's line as it is written, with its check and the line feed."""
+    return b"%b\t%08x\n" % (line, zlib.crc32(line))
+
+
+def unsealed(raw: bytes) -> bytes | None:
+    """The record's line; None when it is not exactly what `sealed` made."""
+    line, tab, check = raw.rpartition(b"\t")
+    return line if tab and check == b"%08x\n" % zlib.crc32(line) else None
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """Every whole record in a pass's directory, sorted by key; a damaged one is as if it had never been written."""
+    return _merged(path, strict=False)
+
+
+def complete_lines(path: Path, expected: int) -> Iterator[Line]:
+    """The same for a pass that has all its records. Raises ManifestError when one of the ``expected`` is not there."""
+    found = 0
+    last: bytes | None = None
+    for line in _merged(path, strict=True):
+        if last is not None and line[1].key <= last:
+            raise _damaged(f"records in {path} are out of order")
+        last = line[1].key
+        found += 1
+        yield line
+    if found != expected:
+        raise _damaged(f"{path} holds {found} records instead of {expected}")
+
+
+def _merged(path: Path, *, strict: bool) -> Iterator[Line]:
+    names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
+    main = (line for p in names if p.stem != LATE for line in _sorted(p, strict=strict))
+    late = [line for p in names if p.stem == LATE for line in _sorted(p, strict=strict)]
+    return heapq.merge(main, late, key=lambda line: line[1].key)
+
+
+def _sorted(path: Path, *, strict: bool) -> list[Line]:
+    """Records of one shard (a few thousand), sorted; the last of a key counts."""
+    found: dict[bytes, Line] = {}
+    with path.open("rb") as file:
+        for raw in file:
+            line = _decoded(raw)
+            if line is not None:
+                found[line[1].key] = line
+            elif strict:
+                raise _damaged(f"{path} is damaged")
+    return [found[key] for key in sorted(found)]
+
+
+def _decoded(raw: bytes) -> Line | None:
+    line = unsealed(raw)
+    if line is None:
+        return None
+    try:
+        return line, records.decode(line)
+    except ManifestError:
+        return None
+
+
+def _damaged(message: str) -> ManifestError:
+    return ManifestError(message, hint="check the disk, then run the same command again: what is lost is proven anew")
