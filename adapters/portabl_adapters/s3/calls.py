@@ -102,13 +102,16 @@ class Calls:
             handle = self._handle(exact or not libcurl_signs(keys.access))
             answer: Answer | None = None
             lost: Lost | None = None
-            self.pace.enter()
+            entered = self.pace.enter()
             try:
                 answer = handle.send(method, url, headers, body, sha256, keys, sink)
             except Lost as trouble:
                 lost = trouble
             finally:
-                self.pace.leave(slow_down=answer is not None and answer.status in _SLOW_DOWN)
+                if answer is not None and answer.status in _SLOW_DOWN:
+                    self.pace.slow_down(entered=entered)
+                elif entered:
+                    self.pace.leave()
             if answer is not None and not _again(answer):
                 if answer.status not in (400, 401, 403) or renewed or not self._expired(answer):
                     return answer

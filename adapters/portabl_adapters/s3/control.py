@@ -70,7 +70,7 @@ class Credentials:
 
     def _take(self, keys: Keys) -> None:
         old = self._keys
-        if old is None or (old.access, old.secret, old.token) != (keys.access, keys.secret, keys.token):
+        if old is None or not old.same(keys):
             self._keys = keys
 
     def _ask(self) -> Keys:

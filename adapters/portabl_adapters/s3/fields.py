@@ -13,26 +13,28 @@ from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, Loss, Metadata, ObjectI
 from portabl_adapters.s3.wire import Answer, Header
 
 _REDIRECT = "website-redirect-location"
-_CONTENT = tuple((name.encode(), name) for name in HEADERS if name != _REDIRECT)
 _META = b"x-amz-meta-"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile("[\r\n\0]")
 _WIRE_NAME = {_REDIRECT: "x-amz-website-redirect-location"}
+_CONTENT = {_WIRE_NAME.get(name, name).encode(): name for name in HEADERS}
 
 
 def metadata_of(answer: Answer, tags: Mapping[str, str], *, keep_class: bool) -> Metadata:
     """What a GET or HEAD answer says an object carries, with the tags asked for apart."""
-    found = answer.headers
-    headers = {name: _text(found[raw]) for raw, name in _CONTENT if raw in found}
+    headers: dict[str, str] = {}
+    user: dict[str, str] = {}
+    for raw, value in answer.headers.items():
+        if raw in _CONTENT:
+            headers[_CONTENT[raw]] = value.decode("utf-8", "surrogateescape")
+        elif raw.startswith(_META):
+            user[_text(raw[11:])] = value.decode("utf-8", "surrogateescape")
     if headers.get("content-type") in (DEFAULT_CONTENT_TYPE, ""):
         del headers["content-type"]
     if "content-encoding" in headers:
         _drop_chunked(headers)
-    if b"x-amz-website-redirect-location" in found:
-        headers[_REDIRECT] = _text(found[b"x-amz-website-redirect-location"])
-    user = {_text(name[11:]): _text(value) for name, value in found.items() if name.startswith(_META)}
-    storage_class = _text(found.get(b"x-amz-storage-class", b"")) if keep_class else ""
+    storage_class = _text(answer.headers.get(b"x-amz-storage-class", b"")) if keep_class else ""
     return Metadata(headers, user, tags, storage_class)
 
 

@@ -20,7 +20,8 @@ def entries(calls: Calls, prefix: bytes, after: bytes | None, version: int) -> I
     raw last key into the token, where XML damages control characters, and the next page would begin elsewhere.
     Raises ListingBroken, ListingDisordered, and what any request raises.
     """
-    last = None if after is None else prefix + after
+    floor = None if after is None else prefix + after
+    last = None if floor is None else _sayable(floor)
     cut = len(prefix)
     token = ""
     while True:
@@ -32,10 +33,20 @@ def entries(calls: Calls, prefix: bytes, after: bytes | None, version: int) -> I
             if last is not None and key <= last:
                 raise ListingDisordered("keys are not in byte order", key=key, storage=calls.name)
             last = key
-            yield _relative(entry, cut) if cut else entry
+            if floor is None or key > floor:
+                yield _relative(entry, cut) if cut else entry
         if not page.truncated:
             return
         token = _next_token(calls, page, token, version)
+
+
+def _sayable(key: bytes) -> bytes:
+    """The key, cut where it stops being UTF-8: servers answer 500 to a start-after that is no text."""
+    try:
+        key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return key[: error.start]
+    return key
 
 
 def _relative(entry: Entry, cut: int) -> Entry:

@@ -153,7 +153,7 @@ class Parts:
 
 def parts(body: bytes | memoryview) -> Parts:
     """A page of ListParts. Raises Unreadable."""
-    root, ns = parse(body, "ListPartsResult")
+    root, ns = parse(body, "ListPartsResult", "ListPartsResponse")  # the second is moto's
     tags: dict[int, str] = {}
     sizes: dict[int, int] = {}
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from portabl.errors import Changed, ConfigError, Corrupt, ListingBroken, NotFound, Refused
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Storage, Upload
-from portabl_adapters.s3 import fields, listing, upload
+from portabl_adapters.s3 import copying, fields, listing, upload
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.calls import Calls
 from portabl_adapters.s3.control import Credentials
@@ -27,7 +27,7 @@ class S3Storage(Storage):
     def __init__(self, opening: Opening) -> None:
         settings = opening.settings
         self.name = opening.name
-        self._prefix = opening.prefix
+        self.prefix = opening.prefix
         self._address = parse_address(settings, opening.container)
         self._list_version = _number(settings, "list_objects_version", 2)
         self._keep_class = opening.options.get("storage_class") == "keep"
@@ -43,19 +43,19 @@ class S3Storage(Storage):
     @property
     def place(self) -> tuple[str, bytes]:
         """Endpoint and bucket, normalised; the prefix."""
-        return f"s3 {self._address.endpoint} {self._address.bucket}", self._prefix
+        return f"s3 {self._address.endpoint} {self._address.bucket}", self.prefix
 
     def check(self, *, write: bool) -> None:  # noqa: ARG002 - a target is listed at the end, so both need the same
         """Reachability, credentials, bucket and the permission to list, by one page of one key."""
-        listing.fetch(self.calls, self._prefix, None, "", self._list_version, keys=1, attempts=CHECK_ATTEMPTS)
+        listing.fetch(self.calls, self.prefix, None, "", self._list_version, keys=1, attempts=CHECK_ATTEMPTS)
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early."""
-        return listing.entries(self.calls, self._prefix, after, self._list_version)
+        return listing.entries(self.calls, self.prefix, after, self._list_version)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""
-        full = self._prefix + key
+        full = self.prefix + key
         answer = self.calls.object("HEAD", full, headers=[_CHECKSUMS])
         if answer.status != 200:
             raise self.calls.error(answer, key)
@@ -70,7 +70,7 @@ class S3Storage(Storage):
         whole = start == 0 and want == entry.size
         if want == 0 and not whole:
             return Content(self.stat(entry.key), b"")
-        full = self._prefix + entry.key
+        full = self.prefix + entry.key
         query = f"?versionId={entry.version}" if entry.version else ""
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
@@ -91,7 +91,7 @@ class S3Storage(Storage):
         return headers
 
     def _is_right(self, answer: Answer, entry: Entry, want: int, sink: Sink | None, *, last_try: bool) -> bool:
-        etag = answer.text(b"etag").strip('"')
+        etag, _ = answer.identity
         if entry.etag and etag and etag != entry.etag:
             raise Changed(f"ETag was {entry.etag}, now {etag}", key=entry.key, storage=self.name)
         got = len(answer.body)
@@ -116,16 +116,16 @@ class S3Storage(Storage):
 
     def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
         """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
-        full = self._prefix + key
+        full = self.prefix + key
         if not full.strip(b"/"):
             self._refuse_slashes(full)
         for _ in range(2):
             answer, losses = self.fitting.send(metadata, lambda headers: self._put(full, headers, body, metadata))
             if answer.status >= 300:
                 raise self.calls.error(answer, key)
-            etag = answer.text(b"etag").strip('"')
+            etag, version = answer.identity
             if self.agrees(answer, etag, body):
-                return Written(etag, answer.text(b"x-amz-version-id"), tuple(losses))
+                return Written(etag, version, tuple(losses))
         raise Corrupt(f"the store says MD5 {etag}, sent {body.md5}", key=key, storage=self.name)
 
     def _put(self, full: bytes, headers: Sequence[Header], body: Body, metadata: Metadata) -> Answer:
@@ -144,7 +144,7 @@ class S3Storage(Storage):
         there = fields.metadata_of(answer, NOTHING, keep_class=False)
         same = there.headers == metadata.headers and there.user == metadata.user
         counted = int(answer.headers.get(b"x-amz-tagging-count", b"0")) == len(metadata.tags)
-        return answer if same and counted and answer.text(b"etag").strip('"') == md5 else None
+        return answer if same and counted and answer.identity[0] == md5 else None
 
     def agrees(self, answer: Answer, etag: str, body: Body) -> bool:
         """Whether the ETag of a stored body, where it is an MD5, is that of ``body``."""
@@ -162,7 +162,7 @@ class S3Storage(Storage):
 
     def upload(self, key: bytes, size: int, metadata: Metadata, part_size: int, token: str = "") -> Upload:
         """CreateMultipartUpload, or the parts already there of the upload ``token`` names."""
-        full = self._prefix + key
+        full = self.prefix + key
         if not full.strip(b"/"):
             self._refuse_slashes(full)
         if token and (continued := upload.resume(self, full, size, metadata, part_size, token)):
@@ -171,7 +171,7 @@ class S3Storage(Storage):
 
     def delete(self, key: bytes) -> None:
         """DELETE; what is not there is no error."""
-        full = self._prefix + key
+        full = self.prefix + key
         if not full.strip(b"/"):
             self._refuse_slashes(full)
         answer = self.calls.object("DELETE", full)
@@ -180,9 +180,15 @@ class S3Storage(Storage):
             if not isinstance(error, NotFound):
                 raise error
 
+    def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:
+        """CopyObject from the same store under the same credentials, proven equal afterwards; None otherwise."""
+        if not isinstance(source, S3Storage):
+            return None
+        return copying.copy(source, self, entry, self.prefix + key, info)
+
     def abandoned(self, key: bytes) -> Sequence[str]:
         """Ids of the unfinished uploads of exactly this key."""
-        return upload.abandoned(self, self._prefix + key)
+        return upload.abandoned(self, self.prefix + key)
 
     def close(self) -> None:
         """Close every connection."""

@@ -50,7 +50,7 @@ class S3Upload(Upload):
             answer = self._storage.calls.object("PUT", self._key, query, [_TYPE], body.data, body.sha256)
             if answer.status >= 300:
                 raise self._error(answer)
-            etag = answer.text(b"etag").strip('"')
+            etag, _ = answer.identity
             if self._storage.agrees(answer, etag, body):
                 return etag
         message = f"part {number}: the store says MD5 {etag}, sent {body.md5}"
@@ -105,7 +105,7 @@ class S3Upload(Upload):
 
     def _etag(self, answer: Answer) -> str:
         if not answer.body:
-            return answer.text(b"etag").strip('"')
+            return answer.identity[0]
         try:
             return replies.result_etag(answer.body, "CompleteMultipartUploadResult")
         except replies.Unreadable as error:
@@ -117,12 +117,12 @@ class S3Upload(Upload):
         if found is None:
             message = "the upload was completed, but the object is not what its parts make"
             raise Corrupt(message, key=self._key, storage=self._storage.name)
-        return found.text(b"etag").strip('"')
+        return found.identity[0]
 
     def _arrived(self, tags: Sequence[str]) -> Answer | None:
         """The HEAD of the finished object when it is ours: size, number of parts and their digests."""
         answer = self._storage.calls.object("HEAD", self._key)
-        etag, expected = answer.text(b"etag").strip('"'), etag_of_parts(tags)
+        etag, expected = answer.identity[0], etag_of_parts(tags)
         same = etag == expected if expected and self._storage.etag_is_md5 else etag.endswith(f"-{len(tags)}")
         if answer.status == 200 and same and answer.headers.get(b"content-length") == b"%d" % self._size:
             return answer

@@ -6,6 +6,7 @@ header that was not asked for. https://curl.se/libcurl/c/CURLOPT_AWS_SIGV4.html
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,8 @@ SMALL = 2**20
 ANSWER_BYTES_MAX = 16 * 2**20
 """No listing page or error is larger; a whole small object is at most `SMALL`."""
 
+_BUFFER = 64 * 1024
+_SINK_BUFFER = 512 * 1024
 Header = str | bytes
 _SILENCED = ("Accept:", "Expect:")
 _NOT_ARRIVED = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT})
@@ -43,6 +46,10 @@ class Keys:
     access: str
     secret: str
     token: str = ""
+
+    def same(self, other: Keys) -> bool:
+        """Whether these are the same credentials."""
+        return (self.access, self.secret, self.token) == (other.access, other.secret, other.token)
 
 
 class Lost(Exception):
@@ -77,6 +84,19 @@ class Answer:
             self._headers = parse_headers(self.lines)
         return self._headers
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """(ETag without quotes, version id), each "" when absent; found without parsing the rest."""
+        etag = version = b""
+        for line in self.lines:
+            if line[:5].lower() == b"etag:":
+                etag = line[5:]
+            elif line[:17].lower() == b"x-amz-version-id:":
+                version = line[17:]
+        return etag.strip(b' "\r\n').decode("utf-8", "surrogateescape"), version.strip().decode(
+            "utf-8", "surrogateescape"
+        )
+
     def text(self, name: bytes) -> str:
         """One header as text (UTF-8, surrogateescape), "" when it is absent."""
         return self.headers.get(name, b"").decode("utf-8", "surrogateescape")
@@ -84,6 +104,13 @@ class Answer:
 
 def parse_headers(lines: Sequence[bytes]) -> dict[bytes, bytes]:
     """Header lines of the last answer among ``lines`` (an interim 1xx answer comes before it)."""
+    found = {name.lower(): value.strip() for name, _, value in [line.partition(b":") for line in lines]}
+    if len(found) == len(lines) and lines[0][9:10] != b"1":
+        return found
+    return _parse_slowly(lines)
+
+
+def _parse_slowly(lines: Sequence[bytes]) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     for line in lines:
         name, colon, value = line.partition(b":")
@@ -173,7 +200,7 @@ class CurlHandle:
         self._chunks: list[bytes] = []
         self._method = ""
         self._keys: Keys | None = None
-        self._sent = False
+        self._starts = 0
         self._plain = True
         self._curl = curl = pycurl.Curl()
         for option, value in _fixed_options(address, stall_seconds):
@@ -193,6 +220,7 @@ class CurlHandle:
     ) -> Answer:
         """One request, one answer. Raises Lost."""
         curl = self._curl
+        self._starts = 0
         if keys is not self._keys:
             self._take_keys(keys)
         if method != self._method:
@@ -214,6 +242,8 @@ class CurlHandle:
             self._curl.perform()
         except pycurl.error as error:
             code, text = error.args[0], str(error.args[1])
+            if code == pycurl.E_ABORTED_BY_CALLBACK:
+                text = "the connection was closed before an answer came"
             if not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
                 raise Lost(code, text, timeout=code == pycurl.E_OPERATION_TIMEDOUT) from None
         body = sink.body if sink else self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -223,6 +253,7 @@ class CurlHandle:
         if sink is not None:
             sink.attach(self._lines)
             self._curl.setopt(pycurl.WRITEFUNCTION, sink.write)
+            self._curl.setopt(pycurl.BUFFERSIZE, _SINK_BUFFER)
             self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
             self._plain = False
         elif not self._plain:
@@ -233,6 +264,13 @@ class CurlHandle:
     def _bound(self, method: str) -> None:
         """A bound on the answer; libcurl also holds it against the length in a HEAD, whose body never comes."""
         self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0 if method == "HEAD" else ANSWER_BYTES_MAX)
+
+    def _before_request(self, *_: object) -> int:
+        """libcurl repeats a request whose kept-alive connection breaks: right for reading only."""
+        self._starts += 1
+        if self._starts > 1 and self._method in ("PUT", "POST"):
+            return int(pycurl.PREREQFUNC_ABORT)
+        return int(pycurl.PREREQFUNC_OK)
 
     def _take_keys(self, keys: Keys) -> None:
         self._curl.setopt(pycurl.USERNAME, keys.access.encode())
@@ -245,6 +283,7 @@ class CurlHandle:
         curl.setopt(pycurl.NOBODY, 0)
         if method in ("PUT", "POST"):
             curl.setopt(pycurl.POST, 1)
+            curl.setopt(pycurl.PREREQFUNCTION, self._before_request)
         else:
             curl.setopt(pycurl.HTTPGET, 1)
         if method == "HEAD":
@@ -257,7 +296,10 @@ class CurlHandle:
 
     def close(self) -> None:
         """Close the connection and forget the credentials."""
-        self._curl.close()
+        with contextlib.suppress(
+            pycurl.error
+        ):  # a request is under way in its thread: the handle dies with that thread
+            self._curl.close()
         self._keys = None
 
 
@@ -272,8 +314,8 @@ def _fixed_options(address: Address, stall_seconds: int) -> list[tuple[int, obje
         (pycurl.CONNECTTIMEOUT, CONNECT_SECONDS),
         (pycurl.LOW_SPEED_LIMIT, 1),
         (pycurl.LOW_SPEED_TIME, stall_seconds),
-        (pycurl.BUFFERSIZE, 512 * 1024),
-        (pycurl.UPLOAD_BUFFERSIZE, 512 * 1024),
+        (pycurl.BUFFERSIZE, _BUFFER),
+        (pycurl.UPLOAD_BUFFERSIZE, _BUFFER),
         (pycurl.MAXFILESIZE_LARGE, ANSWER_BYTES_MAX),
         (pycurl.USERAGENT, "portabl"),
         (pycurl.SSL_VERIFYPEER, 0 if address.insecure else 1),
