@@ -20,6 +20,7 @@ the key ``%~=abc``, because ``abc`` needs no spelling. `understand` decides that
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 PREFIX = b"%~"
@@ -54,17 +55,13 @@ def alternative(segment: bytes, fold: bool = False) -> Names:
     return _spell(segment, b"!", fold)
 
 
-def spellings(segment: bytes, fold: bool = False) -> tuple[Names, ...]:
+def spellings(segment: bytes, fold: bool = False) -> Iterator[Names]:
     """Every way a segment may be found, best first. When two exist at once, only the first counts."""
-    found = [
-        natural(segment, fold),
-        alternative(segment, fold),
-        natural(segment, not fold),
-        alternative(segment, not fold),
-    ]
-    if 0 < len(segment) <= NAME_MAX and segment not in (b".", b"..") and b"\0" not in segment:
-        found.append((segment,))
-    return tuple(dict.fromkeys(found))
+    yield natural(segment, fold)
+    yield alternative(segment, fold)
+    yield from {natural(segment, not fold): 1, alternative(segment, not fold): 1}
+    if _holdable(segment, False) and understand((segment,)) == segment:
+        yield (segment,)  # a file named like a piece or a temporary directory is neither
 
 
 def encode(key: bytes, fold: bool = False) -> Names:
@@ -96,6 +93,11 @@ def piece(name: bytes) -> bool:
         return False
     last = 3 if text[-3:-2] == b"%" else 1
     return len(name) - last < _PIECE_MIN
+
+
+def not_itself(name: bytes) -> bool:
+    """Whether a directory of this name never stands for a segment of its own."""
+    return name.startswith(PREFIX) and (piece(name) or temporary(name))
 
 
 def understand(names: Names) -> bytes | None:

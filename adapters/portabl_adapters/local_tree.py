@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from portabl.errors import AccessDenied, Changed, NotFound, PlaceFull, Refused, StorageError
 from portabl.keys import show
-from portabl_adapters.local_names import Names, alternative, natural, spellings
+from portabl_adapters.local_names import Names, alternative, natural, not_itself, spellings
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _KEPT_OPEN = 64
@@ -164,7 +164,7 @@ class Tree:
 
     def _enter(self, parent: Directory, segment: bytes, create: bool) -> Directory:
         for names in spellings(segment, self.fold):
-            if not self._exact(parent, names):
+            if not self._exact(parent, names) or (names == (segment,) and not_itself(segment)):
                 continue
             try:
                 return self._chain(parent, names)

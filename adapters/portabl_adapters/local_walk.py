@@ -200,7 +200,7 @@ def _unless_passed(entry: Entry, after: bytes | None) -> Entry | None:
 
 
 def _rank(segment: bytes, names: Names, fold: bool) -> int:
-    known = spellings(segment, fold)
+    known = list(spellings(segment, fold))
     return known.index(names) if names in known else len(known)
 
 

@@ -90,7 +90,7 @@ def test_a_name_that_is_there_has_one_meaning(name: bytes) -> None:
     segment = understand((name,))
     assert segment is not None
     assert b"/" not in segment
-    assert (name,) in spellings(segment)
+    assert (name,) in list(spellings(segment))
 
 
 @given(names=st.sets(NAMES, max_size=8))
@@ -103,7 +103,15 @@ def test_names_in_one_directory_are_told_apart(names: set[bytes]) -> None:
         assert segment is not None
         meaning.setdefault(segment, []).append(name)
     for segment, several in meaning.items():
-        assert len({spellings(segment).index((name,)) for name in several}) == len(several)
+        assert {(name,) for name in several} <= set(spellings(segment))
+
+
+@given(segment=SEGMENTS, fold=st.booleans())
+@settings(max_examples=300)
+@example(segment=b"%~=%25~=", fold=False)
+def test_nothing_of_another_segment_is_looked_at(segment: bytes, fold: bool) -> None:
+    """Every name under which a segment is looked for means that segment."""
+    assert {understand(names) for names in spellings(segment, fold)} == {segment}
 
 
 @given(name=NAMES)
