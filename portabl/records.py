@@ -30,6 +30,7 @@ INT_MAX = 2**53 - 1
 _Quote = Callable[[str], str]
 _HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 _HEADER_NAME = re.compile(r"(?!storage-class$)[a-z0-9-]+").fullmatch
+_HEADERS = frozenset(HEADERS)
 _DECODER = json.JSONDecoder()
 
 
@@ -47,7 +48,7 @@ def decode(line: bytes) -> Record:
         raise ManifestError(f"record of {len(line)} bytes, more than {LINE_BYTES_MAX}")
     try:
         text = line.decode("utf-8")
-        value: dict[str, Any] = _DECODER.decode(text)
+        value: dict[str, Any] = _DECODER.raw_decode(text)[0]  # what follows is found by the comparison below
         record = _exact(value) if '{"base64":' in text else _plain(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ManifestError(f"not a manifest record: {_short(error)}") from error
@@ -163,7 +164,7 @@ def _portable(record: Record, quote: _Quote) -> str:
 
 def _headers(headers: Mapping[str, str], quote: _Quote) -> str:
     for name in headers:
-        if name not in HEADERS and not _HEADER_NAME(name):
+        if name not in _HEADERS and not _HEADER_NAME(name):
             raise ManifestError(f"not the name of a content header: {name!r}")
     return _group(headers, quote)
 
