@@ -152,8 +152,11 @@ def start_moto(name: str = "moto") -> S3Server:
     return _ready(S3Server(name, f"http://127.0.0.1:{port}", "motokey", "motosecret", family=family), 30)
 
 
-def start_seaweed(name: str = "seaweed") -> S3Server:
-    """SeaweedFS: real signatures and checksums, but keys are kept as paths and so are changed."""
+def start_seaweed(name: str = "seaweed", volumes: int = 1) -> S3Server:
+    """SeaweedFS: real signatures and checksums, but keys are kept as paths and so are changed.
+
+    ``volumes``: files it writes to at once, for each bucket; one is enough for tests, 7 is its own default.
+    """
     family, port = Family(name), free_ports(9)
     here = family.directory
     credentials = [{"accessKey": "weedkey", "secretKey": "weedsecret"}]
@@ -182,7 +185,7 @@ def start_seaweed(name: str = "seaweed") -> S3Server:
         "s3.allowDeleteBucketNotEmpty": "false",
     } | {option: str(port + offset) for option, offset in ports.items()}
     arguments = [f"-{option}={value}" for option, value in options.items()]
-    growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+    growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": str(volumes)}
     family.start("weed", _program("weed"), f"-logdir={here}", "server", *arguments, environment=growth)
     return _ready(S3Server(name, f"http://127.0.0.1:{port}", "weedkey", "weedsecret", family=family), 60)
 

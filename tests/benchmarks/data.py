@@ -1,0 +1,167 @@
+"""What is copied in a benchmark, and whether it arrived."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pycurl
+from kit.servers import S3Server
+
+MIB = 2**20
+PART = 8 * MIB
+FILLERS = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """A data set: ``sizes`` in bytes, one for each object."""
+
+    name: str
+    title: str
+    sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all objects."""
+        return sum(self.sizes)
+
+    def objects(self) -> Iterator[tuple[str, int]]:
+        """Keys and sizes."""
+        for number, size in enumerate(self.sizes):
+            yield f"{self.name}/{number % 100:02d}/object-{number:06d}.bin", size
+
+
+def works(small_objects: int, large_mib: int) -> dict[str, Work]:
+    """The data sets by name; the same sizes every time."""
+    draw = random.Random(20261123)
+    small = tuple(draw.randint(1, 8192) for _ in range(small_objects))
+    large = (large_mib * MIB,) * 3
+    return {
+        "small": Work("small", f"{small_objects:,} objects of 1 B to 8 KiB", small),
+        "large": Work("large", f"3 objects of {large_mib} MiB", large),
+    }
+
+
+def fill(server: S3Server, bucket: str, work: Work) -> dict[str, tuple[int, str]]:
+    """Store every object of ``work``; size and MD5 by key."""
+    small = [(key, size) for key, size in work.objects() if size <= PART]
+    large = [(key, size) for key, size in work.objects() if size > PART]
+    stored: dict[str, tuple[int, str]] = {}
+    _fill_small(server, bucket, small, stored)
+    for key, size in large:
+        stored[key] = (size, _put_large(server.client(), bucket, key, size))
+    return stored
+
+
+def _content(key: str, size: int) -> bytes:
+    return random.Random(key).randbytes(size)
+
+
+def _fill_small(
+    server: S3Server, bucket: str, objects: list[tuple[str, int]], stored: dict[str, tuple[int, str]]
+) -> None:
+    """Plain PUTs over libcurl: boto3 would take a minute for ten thousand."""
+    todo: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+    for item in objects:
+        todo.put(item)
+    failures: list[str] = []
+    threads = [
+        threading.Thread(target=_put_small, args=(server, bucket, todo, stored, failures)) for _ in range(FILLERS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures or not todo.empty():
+        raise RuntimeError(f"the source could not be filled: {failures[:3]}")
+
+
+def _put_small(
+    server: S3Server,
+    bucket: str,
+    todo: queue.SimpleQueue[tuple[str, int]],
+    stored: dict[str, tuple[int, str]],
+    failures: list[str],
+) -> None:
+    curl = pycurl.Curl()
+    curl.setopt(pycurl.AWS_SIGV4, f"aws:amz:{server.region}:s3")
+    curl.setopt(pycurl.USERPWD, f"{server.access_key}:{server.secret_key}")
+    curl.setopt(pycurl.POST, 1)
+    curl.setopt(pycurl.CUSTOMREQUEST, "PUT")
+    curl.setopt(pycurl.WRITEFUNCTION, lambda _: None)
+    try:
+        while not failures:
+            key, size = todo.get_nowait()
+            data = _content(key, size)
+            sha256 = hashlib.sha256(data).hexdigest()
+            headers = ["Expect:", "Content-Type: application/octet-stream", f"x-amz-content-sha256: {sha256}"]
+            curl.setopt(pycurl.URL, f"{server.endpoint}/{bucket}/{key}")
+            curl.setopt(pycurl.HTTPHEADER, headers)
+            curl.setopt(pycurl.POSTFIELDS, data)
+            curl.perform()
+            if curl.getinfo(pycurl.RESPONSE_CODE) != 200:
+                failures.append(f"{key}: status {curl.getinfo(pycurl.RESPONSE_CODE)}")
+            stored[key] = (size, hashlib.md5(data).hexdigest())
+    except queue.Empty:
+        pass
+    except pycurl.error as error:
+        failures.append(str(error))
+    finally:
+        curl.close()
+
+
+def _put_large(client: Any, bucket: str, key: str, size: int) -> str:
+    """A multipart upload; the MD5 of the whole."""
+    digest = hashlib.md5()
+    whole = {"Bucket": bucket, "Key": key}
+    upload = client.create_multipart_upload(**whole, ContentType="application/octet-stream")["UploadId"]
+    parts = []
+    for number, start in enumerate(range(0, size, PART), 1):
+        data = _content(f"{key} {number}", min(PART, size - start))
+        digest.update(data)
+        answer = client.upload_part(**whole, UploadId=upload, PartNumber=number, Body=data)
+        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+    client.complete_multipart_upload(**whole, UploadId=upload, MultipartUpload={"Parts": parts})
+    return digest.hexdigest()
+
+
+def wrong(server: S3Server, bucket: str, expected: Mapping[str, tuple[int, str]]) -> str:
+    """What in ``bucket`` differs from ``expected`` (size and MD5 by key), "" when nothing does.
+
+    The MD5 is the ETag where the server shows one, else of the bytes read back.
+    """
+    client = server.client()
+    found: dict[str, tuple[int, str]] = {}
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", ()):
+            etag = item["ETag"].strip('"')
+            md5 = etag if "-" not in etag else _md5(client, bucket, item["Key"])
+            found[item["Key"]] = (item["Size"], md5)
+    if found == expected:
+        return ""
+    missing, extra = len(expected.keys() - found.keys()), len(found.keys() - expected.keys())
+    differ = sum(found[key] != expected[key] for key in found.keys() & expected.keys())
+    return f"{missing} missing, {extra} added, {differ} different"
+
+
+def _md5(client: Any, bucket: str, key: str) -> str:
+    digest = hashlib.md5()
+    for chunk in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(MIB):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def remove(server: S3Server, bucket: str) -> None:
+    """Delete a bucket with all it holds."""
+    client = server.client()
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
+        if keys:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+    client.delete_bucket(Bucket=bucket)
