@@ -46,13 +46,16 @@ def command(session: Session, /, state: str | None) -> int:
 
 
 def _folder(session: Session, text: str) -> Path:
-    from portabl.errors import UsageError
+    """Where jobs with this ``--state`` are worked on: there, or, when it is not local, in the user's state directory."""
+    import hashlib
+
     from portabl.registry import parse
+    from portabl.state import default_root
 
     location = parse(text, session.config())
-    if location.type != "file":
-        raise UsageError(f"{location.name}: the state is kept in a local directory", hint="name one with `--state`")
-    return Path(location.container)
+    if location.type == "file":
+        return Path(location.container)
+    return default_root() / "remote" / hashlib.sha256(location.name.encode()).hexdigest()[:16]
 
 
 def _text(job: JobStatus) -> str:
