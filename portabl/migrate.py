@@ -62,11 +62,11 @@ class Migration:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
         return {
             "places": [[where, prefix.hex()] for where, prefix in (source.place, target.place)],
-            "source": self.source,
-            "target": self.target,
+            "source": source.name,  # what was typed, without the secrets a URL may hold
+            "target": target.name,
             "include": list(self.include),
             "exclude": list(self.exclude),
-            "restore": self.restore or "",
+            "restore": registry.safe_url(self.restore or ""),
             "storage_class": self.storage_class,
             "symlinks": self.symlinks,
         }

@@ -46,7 +46,7 @@ def command(session: Session, /, state: str | None) -> int:
 
 
 def _folder(session: Session, text: str) -> Path:
-    """Where jobs with this ``--state`` are worked on: there, or, when it is not local, in the user's state directory."""
+    """Where jobs with this ``--state`` are worked on: there, or, if it is not local, in the user's state directory."""
     import hashlib
 
     from portabl.registry import parse

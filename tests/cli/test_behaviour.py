@@ -196,6 +196,22 @@ def test_an_unforeseen_error_is_short_and_says_where_to_go(here: Shell) -> None:
         assert json.loads(done.stdout)["error"]["kind"] == "unexpected"
 
 
+def test_secrets_of_a_url_are_kept_nowhere(here: Shell) -> None:
+    """Not even the ones that a user types into the command itself."""
+    url = "memory://me:hushhush@place/x?token=hushhush"
+    for arguments in (
+        ("migrate", "./data", url, "--manifest", "./manifest"),
+        ("migrate", "./data", url, "--json", "-v"),
+    ):
+        done = here.portabl(*arguments)
+        assert done.code == 0, done.err
+        assert "hushhush" not in done.out + done.err
+    kept = [path for path in here.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "job.json" for path in kept)
+    for path in kept:
+        assert b"hushhush" not in path.read_bytes(), path
+
+
 def test_quiet_is_quiet(here: Shell) -> None:
     done = here.portabl("migrate", "./data", "./target", "-q")
     assert done.err == ""
