@@ -1,6 +1,6 @@
 """Server-side copies: only where the outcome can be proven equal, field by field and byte by byte.
 
-CopyObject leaves website redirects behind, Ceph loses tags and ignores x-amz-copy-source-if-match: so the whole metadata
+CopyObject leaves website redirects behind, Ceph loses tags and ignores x-amz-copy-source-if-match: the whole metadata
 is sent again (REPLACE), the result's MD5 must be the source's, and the new object is looked at afterwards.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 """

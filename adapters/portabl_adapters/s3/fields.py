@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, Loss, Metadata, ObjectInfo
+from portabl_adapters.s3 import replies
 from portabl_adapters.s3.wire import Answer, Header
 
 _REDIRECT = "website-redirect-location"
 _META = b"x-amz-meta-"
+_DAMAGED = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile("[\r\n\0]")
@@ -161,6 +162,11 @@ def is_http_date(value: str) -> bool:
     return True
 
 
-def base64_md5(body: bytes) -> str:
-    """Value of Content-MD5."""
-    return base64.b64encode(hashlib.md5(body).digest()).decode("ascii")
+def content_md5(md5: str) -> str:
+    """Content-MD5 header for an MD5 in hex: every store compares it with the body before it stores anything."""
+    return f"Content-MD5: {base64.b64encode(bytes.fromhex(md5)).decode('ascii')}"
+
+
+def says_damaged(answer: Answer) -> bool:
+    """Whether the store refused a body because it does not match its digest: damaged on the way, worth another try."""
+    return answer.status == 400 and replies.error_code(answer.body) in _DAMAGED

@@ -92,7 +92,12 @@ class Tags:
             body = replies.tagging_xml(dict(wanted))
             sha256 = hashlib.sha256(body).hexdigest()
             answer = self._calls.object(
-                "PUT", key, "?tagging", ["Content-Type: application/xml", _md5_line(body)], body, sha256
+                "PUT",
+                key,
+                "?tagging",
+                ["Content-Type: application/xml", fields.content_md5(hashlib.md5(body).hexdigest())],
+                body,
+                sha256,
             )
             if answer.status < 300:
                 now, losses = self._read(self._ask(key, ""), key)
@@ -101,10 +106,6 @@ class Tags:
             for name, value in wanted.items()
             if now.get(name) != value
         )
-
-
-def _md5_line(body: bytes) -> str:
-    return f"Content-MD5: {fields.base64_md5(body)}"
 
 
 def _announcer(answer: Answer) -> bool:

@@ -47,13 +47,16 @@ class S3Upload(Upload):
         """Store a part and check the ETag the store answers against the part's MD5."""
         query = f"?partNumber={number}&uploadId={quote(self.token, safe='')}"
         for _ in range(2):
-            answer = self._storage.calls.object("PUT", self._key, query, [_TYPE], body.data, body.sha256)
-            if answer.status >= 300:
+            headers = [_TYPE, fields.content_md5(body.md5)] if body.md5 else [_TYPE]
+            answer = self._storage.calls.object("PUT", self._key, query, headers, body.data, body.sha256)
+            damaged = fields.says_damaged(answer)
+            if answer.status >= 300 and not damaged:
                 raise self._error(answer)
             etag, _ = answer.identity
-            if self._storage.agrees(answer, etag, body):
+            if not damaged and self._storage.agrees(answer, etag, body):
                 return etag
-        message = f"part {number}: the store says MD5 {etag}, sent {body.md5}"
+        said = self._storage.calls.said(answer) if damaged else f"MD5 {etag}"
+        message = f"part {number} arrives damaged: the store says {said}, sent {body.md5}"
         raise Corrupt(message, key=self._key, storage=self._storage.name)
 
     def finish(self, tags: Sequence[str], sha256: str) -> Written:  # noqa: ARG002 - each part went under its own hash
