@@ -412,3 +412,21 @@ def test_a_file_that_grows_under_a_reader(tmp_path: Path) -> None:
             storage.read(entry)
         with pytest.raises(NotFound):
             storage.read(Entry(b"gone", 3))
+
+
+def test_a_file_waiting_for_its_rename_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the run that writes it; one that a killed run left is listed, never hidden."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    real, seen = LocalFileSystem.mv, []
+    with opened(f"file://{tmp_path}") as storage:
+
+        def watched(self: Any, *args: Any, **options: Any) -> Any:
+            seen.append((len(os.listdir(tmp_path)), names(storage)))
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(LocalFileSystem, "mv", watched)
+        put(storage, b"k", b"v")
+        assert seen == [(1, [])]
+        (tmp_path / ".portabl-0123456789abcdef.part").write_bytes(b"left")
+        assert sorted(names(storage)) == [b".portabl-0123456789abcdef.part", b"k"]

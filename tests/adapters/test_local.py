@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -551,3 +552,24 @@ def test_names_on_disk_are_those_of_the_scheme(root: Path, target: Storage) -> N
     for key in (b"a//b", b"dir/", b"x" * 300):
         target.write(key, body(b"v"), NONE)
         assert os.path.isfile(os.path.join(bytes(root), *encode(key)))
+
+
+def test_durable_before_visible_and_after(root: Path, target: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes reach the disk before the rename, the name after it and before `write` returns."""
+    target.write(b"d/first", body(b"v"), NONE)
+    calls: list[tuple[str, int]] = []
+    sync, rename = os.fsync, os.rename
+
+    def synced(fd: int) -> None:
+        calls.append(("fsync", os.fstat(fd).st_ino))
+        sync(fd)
+
+    def renamed(*args: Any, **options: Any) -> None:
+        calls.append(("rename", 0))
+        rename(*args, **options)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    target.write(b"d/k", body(b"v"), NONE)
+    file, directory = (root / "d" / "k").stat().st_ino, (root / "d").stat().st_ino
+    assert calls == [("fsync", file), ("rename", 0), ("fsync", directory)]
