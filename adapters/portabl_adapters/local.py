@@ -191,7 +191,7 @@ class LocalStorage(Storage):
         try:
             return self._open_file(self._tree.directory(prefix), segment)
         except FileNotFoundError:
-            self._tree.forget(prefix)  # a directory kept open may have been replaced
+            self._tree.forget(b"")  # a directory kept open may have been replaced
         try:
             return self._open_file(self._tree.directory(prefix), segment)
         except FileNotFoundError:

@@ -70,6 +70,22 @@ class Directory:
     def __del__(self) -> None:
         os.close(self.fd)
 
+    def again(self) -> int:
+        """A new descriptor of this directory, for reading its names; the caller closes it.
+
+        `os.scandir` and `os.listdir` read through a duplicate, which shares its position with the original: two threads
+        reading one directory through ``fd`` would each miss names.
+        """
+        return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+
+    def names(self) -> list[bytes]:
+        """Every name in here, in no order."""
+        fd = self.again()
+        try:
+            return [os.fsencode(name) for name in os.listdir(fd)]
+        finally:
+            os.close(fd)
+
     def sync(self) -> None:
         """Make every name in here durable. Threads share: one `fsync` serves all who asked before it began."""
         with self._condition:
@@ -227,7 +243,7 @@ class Tree:
         """On a filesystem that ignores case, opening a name proves nothing: look for its exact spelling."""
         if not self.fold or len(names) > 1 or (names[0] == names[0].lower() and names[0].isascii()):
             return True
-        return names[0] in map(os.fsencode, os.listdir(parent.fd))
+        return names[0] in parent.names()
 
     def file(self, parent: Directory, segment: bytes) -> tuple[Directory, bytes]:
         """The directory and name of an existing file (or anything else that is no directory). Raises OSError."""
@@ -291,9 +307,10 @@ class Tree:
             segment = prefix[:-1].rpartition(b"/")[2]
             above = prefix[: len(prefix) - 1 - len(segment)]
             parent = self.directory(above)
-            if not self._removed(parent, segment, self.directory(prefix)):
+            empty = self.directory(prefix)
+            self.forget(prefix)  # also when only a part of it goes: the alternative name may share the first pieces
+            if not self._removed(parent, segment, empty):
                 return
-            self.forget(prefix)
             parent.sync()
             prefix = above
 

@@ -7,6 +7,7 @@ long names (local_names.py) are put together before sorting.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -123,8 +124,10 @@ class Walk:
 
     def _listed(self, directory: Directory, pieces: Names = ()) -> Iterator[Item]:
         home = directory if pieces else None
-        with os.scandir(directory.fd) as listing:
-            for found in listing:
+        with contextlib.ExitStack() as stack:
+            fd = directory.again()
+            stack.callback(os.close, fd)
+            for found in stack.enter_context(os.scandir(fd)):
                 name = os.fsencode(found.name)
                 is_directory = self._is_directory(found, directory, name)
                 if name[:2] == PREFIX or pieces:

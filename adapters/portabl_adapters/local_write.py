@@ -80,19 +80,18 @@ class Workshop:
 
 def clear_litter(root: Directory) -> None:
     """Remove what killed runs left: directories of that pattern, held by no living run, nothing strange in them."""
-    for text in os.listdir(root.fd):
-        name = os.fsencode(text)
+    for name in root.names():
         if not temporary(name):
             continue
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, BlockingIOError):
             directory = root.below(name)
             fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if all(_UNFINISHED.fullmatch(inner) for inner in os.listdir(directory.fd)):
+            if all(_UNFINISHED.fullmatch(inner) for inner in directory.names()):
                 _clear(root, name, directory)
 
 
 def _clear(root: Directory, name: bytes, directory: Directory) -> None:
-    for inner in os.listdir(directory.fd):
+    for inner in directory.names():
         if _UNFINISHED.fullmatch(inner):
             os.unlink(inner, dir_fd=directory.fd)
     with contextlib.suppress(FileNotFoundError):
@@ -151,7 +150,7 @@ class Unfinished:
                 place, name = self.tree.room(self.tree.directory(prefix, create=True), segment)
                 os.rename(self._name, name, src_dir_fd=self._home.fd, dst_dir_fd=place.fd)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError):
-                self.tree.forget(prefix)  # another thread or program removed the directory or took the name; look again
+                self.tree.forget(b"")  # another thread or program removed the directory or took the name; look again
                 continue
             except OSError as error:
                 if error.errno == errno.EXDEV:

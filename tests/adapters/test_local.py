@@ -123,6 +123,7 @@ SEGMENT = st.sampled_from([b"a", b"b", b"", b".", b"..", b"%~=", b"%~!a", b"y" *
 
 @example(keys=[b"%~=/a", b"%~=%25~=/a"])
 @example(keys=[b"%~+" + b"y" * 250 + b"/a", b"y" * 250 + b"/a", b"y" * 300])
+@example(keys=[b"b", b"b", b"b", b"b", b"y" * 260 + b"/a/a", b"y" * 260])
 @given(keys=st.lists(st.lists(SEGMENT, min_size=1, max_size=4).map(b"/".join), max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_any_keys_in_any_order_of_arrival(keys: list[bytes]) -> None:
@@ -573,3 +574,11 @@ def test_durable_before_visible_and_after(root: Path, target: Storage, monkeypat
     target.write(b"d/k", body(b"v"), NONE)
     file, directory = (root / "d" / "k").stat().st_ino, (root / "d").stat().st_ino
     assert calls == [("fsync", file), ("rename", 0), ("fsync", directory)]
+
+
+def test_directories_removed_by_others(root: Path, target: Storage) -> None:
+    """A whole branch that was kept open is made again, from its top."""
+    target.write(b"a/b/c/k", body(b"v"), NONE)
+    shutil.rmtree(root / "a")
+    target.write(b"a/b/c/k", body(b"w"), NONE)
+    assert (root / "a/b/c/k").read_bytes() == b"w"
