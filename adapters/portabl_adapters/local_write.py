@@ -28,7 +28,7 @@ from portabl_adapters.local_walk import etag_of
 _ATTEMPTS = 16
 """How often a place may be taken away (a directory removed, a name occupied) between looking and renaming."""
 
-_UNFINISHED = re.compile(r"[0-9a-f]{1,16}")
+_UNFINISHED = re.compile(rb"[0-9a-f]{1,16}")
 
 
 class Workshop:
