@@ -161,8 +161,12 @@ class BotoHandle:
 def _session(address: Address, stall_seconds: int) -> URLLib3Session:
     from botocore.httpsession import URLLib3Session
     from botocore.utils import get_environ_proxies
+    from urllib3 import disable_warnings
+    from urllib3.exceptions import InsecureRequestWarning
 
     verify: Any = False if address.insecure else (address.ca_bundle or True)
+    if address.insecure:  # asked for by name: no warning a request
+        disable_warnings(InsecureRequestWarning)
     proxies = get_environ_proxies(address.endpoint)
     timeout: Any = (CONNECT_SECONDS, stall_seconds)
     return URLLib3Session(verify=verify, proxies=proxies, timeout=timeout, max_pool_connections=1)

@@ -7,7 +7,6 @@ answer. https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
@@ -22,8 +21,24 @@ class Unreadable(Exception):
     """An XML answer that cannot be believed."""
 
 
-def parse(body: bytes | memoryview, *roots: str) -> tuple[ET.Element, str]:
-    """The root element, which must be one of ``roots``, and its namespace as ``{...}`` or "". Raises Unreadable."""
+_LISTING_ECHO = rb"Prefix|StartAfter|Marker|NextMarker|ContinuationToken|NextContinuationToken|KeyMarker|NextKeyMarker"
+_ECHO = re.compile(rb"<(" + _LISTING_ECHO + rb"|Key|Location)>[^<]*</\1>")
+_ECHO_BUT_KEYS = re.compile(rb"<(" + _LISTING_ECHO + rb")>[^<]*</\1>")
+
+
+def parse(body: bytes | memoryview, *roots: str, echo: re.Pattern[bytes] = _ECHO) -> tuple[ET.Element, str]:
+    """The root element, which must be one of ``roots``, and its namespace as ``{...}`` or "". Raises Unreadable.
+
+    Ceph repeats what was asked for (keys, prefixes) unencoded, control characters and all, which is no XML. A document
+    that cannot be read is tried once more without these elements: ``echo`` are those nobody looks at.
+    """
+    try:
+        return _parse(body, roots)
+    except Unreadable:
+        return _parse(echo.sub(rb"<\1>-</\1>", bytes(body)), roots)
+
+
+def _parse(body: bytes | memoryview, roots: tuple[str, ...]) -> tuple[ET.Element, str]:
     data = bytes(body)
     if len(data) > XML_BYTES_MAX or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise Unreadable("the XML is too large, or declares a document type or entities")
@@ -54,7 +69,7 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
     The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS
     write a space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
     """
-    root, ns = _listing_root(body)
+    root, ns = parse(body, "ListBucketResult", echo=_ECHO_BUT_KEYS)
     if version == 2 and root.find(ns + "KeyCount") is None and root.find(ns + "Marker") is not None:
         raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
     encoded = root.findtext(ns + "EncodingType") == "url"
@@ -64,17 +79,6 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
         raise Unreadable("the listing does not say whether it is complete")
     token = root.findtext(ns + "NextContinuationToken") or ""
     return Page(entries, flag == "true", token)
-
-
-_ECHO = re.compile(rb"<(Prefix|StartAfter|Marker|NextMarker|ContinuationToken|NextContinuationToken)>[^<]*</\1>")
-
-
-def _listing_root(body: bytes | memoryview) -> tuple[ET.Element, str]:
-    try:
-        return parse(body, "ListBucketResult")
-    except Unreadable:
-        # Ceph repeats keys unencoded outside <Contents>, control characters and all: no XML, and not needed.
-        return parse(_ECHO.sub(rb"<\1>-</\1>", bytes(body)), "ListBucketResult")
 
 
 def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
@@ -98,7 +102,7 @@ def _key(text: str, encoded: bool) -> bytes:
 
 def tag_set(body: bytes | memoryview) -> dict[str, str]:
     """Tags of an object. Raises Unreadable."""
-    root, ns = parse(body, "Tagging")
+    root, ns = parse(body, "Tagging", echo=_ECHO_BUT_KEYS)
     found: dict[str, str] = {}
     for node in root.iter(ns + "Tag"):
         key = node.findtext(ns + "Key")
@@ -168,20 +172,29 @@ def parts(body: bytes | memoryview) -> Parts:
     return Parts(tags, sizes, following)
 
 
-def uploads(body: bytes | memoryview) -> tuple[list[tuple[bytes, str]], bytes, str]:
-    """A page of ListMultipartUploads: (key, id) pairs, then the next key and id markers. Raises Unreadable."""
-    root, ns = parse(body, "ListMultipartUploadsResult")
-    encoded = root.findtext(ns + "EncodingType") == "url"
-    found = list(_upload_pairs(root, ns, encoded))
+def uploads(body: bytes | memoryview, key: bytes) -> tuple[list[str], bytes, str]:
+    """A page of ListMultipartUploads asked with ``key`` as the prefix: ids of exactly ``key``, and the next markers.
+
+    Ceph encodes keys and does not say so, SeaweedFS says so and does not: both readings are tried. Below a prefix that
+    is the whole key, no other key can be read as this one. Raises Unreadable.
+    """
+    root, ns = parse(body, "ListMultipartUploadsResult", echo=_ECHO_BUT_KEYS)
+    found = [
+        node.findtext(ns + "UploadId") or ""
+        for node in root.iterfind(ns + "Upload")
+        if key in _readings(node.findtext(ns + "Key") or "")
+    ]
     if root.findtext(ns + "IsTruncated") != "true":
         return found, b"", ""
-    marker = _key(root.findtext(ns + "NextKeyMarker") or "", encoded)
+    readings = _readings(root.findtext(ns + "NextKeyMarker") or "")
+    marker = next((reading for reading in readings if reading.startswith(key)), b"")
+    if not marker:
+        raise Unreadable("the list of uploads is cut off and does not say where")
     return found, marker, root.findtext(ns + "NextUploadIdMarker") or ""
 
 
-def _upload_pairs(root: ET.Element, ns: str, encoded: bool) -> Iterator[tuple[bytes, str]]:
-    for node in root.iterfind(ns + "Upload"):
-        yield _key(node.findtext(ns + "Key") or "", encoded), node.findtext(ns + "UploadId") or ""
+def _readings(text: str) -> tuple[bytes, bytes]:
+    return text.encode(), unquote_to_bytes(text.replace("+", " "))
 
 
 _CODE = re.compile(rb"<Code>\s*([A-Za-z0-9_.]{1,80})\s*</Code>")

@@ -204,10 +204,10 @@ def abandoned(storage: S3Storage, key: bytes) -> list[str]:
         if answer.status != 200:
             raise storage.calls.error(answer)
         try:
-            pairs, key_marker, id_marker = replies.uploads(answer.body)
+            tokens, key_marker, id_marker = replies.uploads(answer.body, key)
         except replies.Unreadable as error:
             raise ListingBroken(str(error), key=key, storage=storage.name) from None
-        found += [token for name, token in pairs if name == key]
+        found += tokens
         following = f"&key-marker={quote_from_bytes(key_marker, safe='')}&upload-id-marker={quote(id_marker, safe='')}"
         if not key_marker or following == markers:
             return found
