@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import quote, quote_from_bytes
 
@@ -11,37 +12,100 @@ from portabl_adapters.s3 import replies
 from portabl_adapters.s3.calls import Calls
 
 PAGE_KEYS = 1000
+ONE_KEYS = 10
+EMPTY_PAGES_MAX = 1000
+"""Pages without a key that may follow each other (Ceph has some after many deletions)."""
+REPLACED = "-"
+"""What `replies` puts in place of a token that was no XML."""
+_DAMAGED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd-\uffff]")
 
 
 def entries(calls: Calls, prefix: bytes, after: bytes | None, version: int) -> Iterator[Entry]:
     """Every object below ``prefix`` with relative key > ``after``, in byte order. ``version`` of the API: 1 or 2.
 
-    The next page is asked for by the last key (start-after), not by the continuation token: Ceph and SeaweedFS put the
-    raw last key into the token, where XML damages control characters, and the next page would begin elsewhere.
     Raises ListingBroken, ListingDisordered, and what any request raises.
     """
     floor = None if after is None else prefix + after
-    last = None if floor is None else _sayable(floor)
+    last = None if floor is None else sayable(floor)
     cut = len(prefix)
-    token = ""
-    while True:
-        page = fetch(calls, prefix, last, token, version)
+    for page in pages(calls, prefix, last, version):
         for entry in page.entries:
-            key = entry.key
-            if not key.startswith(prefix):
-                raise ListingBroken("a listed key lies outside the prefix", key=key, storage=calls.name)
+            key = _inside(calls, prefix, entry.key)
             if last is not None and key <= last:
                 raise ListingDisordered("keys are not in byte order", key=key, storage=calls.name)
             last = key
             if floor is None or key > floor:
                 yield _relative(entry, cut) if cut else entry
+
+
+def unordered(calls: Calls, prefix: bytes, after: bytes | None, version: int) -> Iterator[Entry]:
+    """The same in the server's own order, for servers that do not list in byte order; what it repeats is repeated.
+
+    Without an order to check, a listing that turns in a circle is found by comparing page ends (Brent's algorithm).
+    """
+    anchor: bytes | None = None
+    steps = limit = 1
+    for page in pages(calls, prefix, None, version):
+        for entry in page.entries:
+            key = _inside(calls, prefix, entry.key)[len(prefix) :]
+            if after is None or key > after:
+                yield _relative(entry, len(prefix))
+        end = page.entries[-1].key if page.entries else None
+        if end is not None and end == anchor:
+            raise ListingBroken("the listing turns in a circle", key=end, storage=calls.name)
+        steps -= 1
+        if not steps:
+            anchor, limit = end, 2 * limit
+            steps = limit
+
+
+def pages(calls: Calls, prefix: bytes, last: bytes | None, version: int) -> Iterator[replies.Page]:
+    """All pages, from behind the key ``last`` on.
+
+    The next page is asked for by the token, because start-after makes SeaweedFS leave out all of ``a/...`` when a page
+    ends with ``a``. But SeaweedFS and Ceph put the last key into the token, where XML damages some characters and the
+    next page would begin elsewhere: a page that ends with such a key is asked for again, shorter. If none of its keys
+    will do, start-after is used. Raises ListingBroken for a listing that does not get on.
+    """
+    token, empty = "", 0
+    while True:
+        page = fetch(calls, prefix, last, token, version)
+        if page.truncated and version == 2 and (keys := _speakable_keys(page)) < len(page.entries):
+            page = fetch(calls, prefix, last, token, version, keys=keys) if keys else page
+        yield page
         if not page.truncated:
             return
-        token = _next_token(calls, page, token, version)
+        empty = 0 if page.entries else empty + 1
+        if (version == 2 and not page.token) or (empty and (version == 1 or page.token == token)):
+            raise ListingBroken("the listing is cut off", storage=calls.name)
+        if empty > EMPTY_PAGES_MAX:
+            raise ListingBroken("the listing does not get on", storage=calls.name)
+        last = page.entries[-1].key if page.entries else last
+        usable = version == 2 and page.token != REPLACED and (not page.entries or _speakable(page.entries[-1].key))
+        token = page.token if usable else ""
 
 
-def _sayable(key: bytes) -> bytes:
-    """The key, cut where it stops being UTF-8: servers answer 500 to a start-after that is no text."""
+def _speakable_keys(page: replies.Page) -> int:
+    """How many keys from the beginning of a page end with one that a token can hold."""
+    return next((n for n in range(len(page.entries), 0, -1) if _speakable(page.entries[n - 1].key)), 0)
+
+
+def _speakable(key: bytes) -> bool:
+    """Whether XML holds this key as it is."""
+    try:
+        return _DAMAGED.search(key.decode("utf-8")) is None
+    except UnicodeDecodeError:
+        return False
+
+
+def _inside(calls: Calls, prefix: bytes, key: bytes) -> bytes:
+    if not key.startswith(prefix):
+        raise ListingBroken("a listed key lies outside the prefix", key=key, storage=calls.name)
+    return key
+
+
+def sayable(key: bytes) -> bytes:
+    """The key, cut where it stops being UTF-8: servers answer 500 to a start-after or prefix that is no text."""
     try:
         key.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -53,14 +117,14 @@ def _relative(entry: Entry, cut: int) -> Entry:
     return Entry(entry.key[cut:], entry.size, entry.etag, entry.modified, "", entry.storage_class)
 
 
-def _next_token(calls: Calls, page: replies.Page, token: str, version: int) -> str:
-    if version == 2 and not page.token:
-        raise ListingBroken("the listing is cut off without a continuation token", storage=calls.name)
-    if page.entries:
-        return ""
-    if version == 1 or page.token == token:
-        raise ListingBroken("the listing does not get on", storage=calls.name)
-    return page.token
+def one(calls: Calls, full: bytes, version: int) -> Entry | None:
+    """What a listing shows under exactly the key ``full``, relative to that key; None when nothing.
+
+    A key comes before all others that begin with it, in every order seen.
+    """
+    page = fetch(calls, full, None, "", version, keys=ONE_KEYS)
+    found = next((entry for entry in page.entries if entry.key == full), None)
+    return found and _relative(found, len(full))
 
 
 def fetch(
@@ -70,11 +134,11 @@ def fetch(
     token: str,
     version: int,
     *,
-    keys: int = PAGE_KEYS,
+    keys: int = 0,
     attempts: int = 8,
 ) -> replies.Page:
     """One page: behind ``token`` if there is one, else behind the key ``last``."""
-    query = f"?list-type=2&encoding-type=url&max-keys={keys}" if version == 2 else f"?encoding-type=url&max-keys={keys}"
+    query = f"?{'list-type=2&' if version == 2 else ''}encoding-type=url&max-keys={keys or PAGE_KEYS}"
     if prefix:
         query += f"&prefix={quote_from_bytes(prefix, safe='')}"
     if token:

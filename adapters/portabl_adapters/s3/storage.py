@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from portabl.errors import Changed, ConfigError, Corrupt, ListingBroken, NotFound, Refused
+from portabl.errors import Changed, ConfigError, Corrupt, ListingBroken, ListingDisordered, NotFound, Refused
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Storage, Upload
 from portabl_adapters.s3 import copying, fields, listing, upload
@@ -50,8 +51,28 @@ class S3Storage(Storage):
         listing.fetch(self.calls, self.prefix, None, "", self._list_version, keys=1, attempts=CHECK_ATTEMPTS)
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
-        """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early."""
-        return listing.entries(self.calls, self.prefix, after, self._list_version)
+        """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early.
+
+        After ListingDisordered the storage no longer promises an order, and lists in the server's.
+        """
+        if not self.capabilities.ordered:
+            return listing.unordered(self.calls, self.prefix, after, self._list_version)
+        return self._in_order(after)
+
+    def _in_order(self, after: bytes | None) -> Iterator[Entry]:
+        try:
+            yield from listing.entries(self.calls, self.prefix, after, self._list_version)
+        except ListingDisordered:
+            self.capabilities = replace(self.capabilities, ordered=False, after=False)
+            raise
+
+    def listed(self, key: bytes) -> Entry | None:
+        """One request, whatever the bucket holds (for a key that is no UTF-8, the whole listing)."""
+        full = self.prefix + key
+        if listing.sayable(full) != full:
+            return super().listed(key)
+        found = listing.one(self.calls, full, self._list_version)
+        return found and replace(found, key=key)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""

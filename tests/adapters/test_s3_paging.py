@@ -1,0 +1,51 @@
+"""Listings are complete wherever a page ends: every awkward key is the last of a page once."""
+
+from __future__ import annotations
+
+
+import pytest
+from kit import hazards
+from kit.servers import S3Server
+
+from portabl import providers, registry
+from portabl.errors import ListingDisordered
+from portabl.storage import Storage
+from portabl_adapters.s3 import listing
+
+NEIGHBOURS = ("a&b", "a/b", "a/c", "a", "a.b", "a/c/d", "a/c!", "zz\x01a", "zz\x01b", "zz", "q+1", "q+2", "s 1", "s 2")
+
+
+def _open(server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Storage:
+    config = f"{tmp_path}/portabl.toml"
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(server.provider_toml("here"))
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return registry.open_location(f"here:{bucket}", providers.load(config), threads=4, options={})
+
+
+def _names(storage: Storage) -> list[bytes]:
+    try:
+        return [entry.key for entry in storage.entries()]
+    except ListingDisordered:
+        assert not storage.capabilities.ordered
+        return [entry.key for entry in storage.entries()]
+
+
+@pytest.mark.parametrize("name", ["moto", "rgw", "swift", "seaweed"])
+def test_no_page_end_loses_or_repeats_a_key(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = server.bucket()
+    hazards.fill(server, bucket, hazards.torture(dict.fromkeys([*hazards.TORTURE, *map(str.encode, NEIGHBOURS)])))
+    expected = sorted(hazards.listed(server, bucket))
+    assert len(expected) > 45
+    for size in (1, 2, 3, 7):
+        monkeypatch.setattr(listing, "PAGE_KEYS", size)
+        with _open(server, bucket, monkeypatch, tmp_path) as storage:
+            found = _names(storage)
+            assert sorted(found) == expected, f"pages of {size}"
+            missing = [key for key in expected if storage.listed(key) is None]
+            assert missing == []
+            assert storage.listed(b"no such key") is None
