@@ -202,6 +202,9 @@ def test_expired_credentials_are_asked_for_again(moto: S3Server) -> None:
             secrets["session_token"] = "the next token"
             storage.write(b"k", body(b"x"), Metadata())
             assert storage.calls.credentials.current().token == "the next token"
+            proxy.add(Fault("status", kind="head", status=403, times=1))
+            secrets["session_token"] = "one more token"
+            assert storage.stat(b"k").size == 1
 
 
 def test_static_keys_need_no_boto3(seaweed: S3Server) -> None:

@@ -28,7 +28,7 @@ from portabl_adapters.s3 import replies
 from portabl_adapters.s3.address import Address, has_dot_segment
 from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
 from portabl_adapters.s3.pace import Pace
-from portabl_adapters.s3.wire import EMPTY_SHA256, Answer, CurlHandle, Header, Lost, Sink, Transport
+from portabl_adapters.s3.wire import EMPTY_SHA256, Answer, CurlHandle, Header, Keys, Lost, Sink, Transport
 
 ATTEMPTS = 8
 WAIT_FIRST_SECONDS = 0.1
@@ -113,7 +113,7 @@ class Calls:
                 elif entered:
                     self.pace.leave()
             if answer is not None and not _again(answer):
-                if answer.status not in (400, 401, 403) or renewed or not self._expired(answer):
+                if answer.status not in (400, 401, 403) or renewed or not _expired(method, answer, keys):
                     return answer
                 renewed = True
                 if not self.credentials.renew(keys):
@@ -125,9 +125,6 @@ class Calls:
                 return found
             time.sleep(_wait_seconds(attempt, answer))
         raise Unreachable("the credentials expire faster than they are renewed", storage=self.name)
-
-    def _expired(self, answer: Answer) -> bool:
-        return replies.error_code(answer.body) in _EXPIRED
 
     def _handle(self, exact: bool) -> Transport:
         name = "boto" if exact else "curl"
@@ -210,6 +207,11 @@ def _again(answer: Answer) -> bool:
     if answer.status in _AGAIN:
         return True
     return answer.status == 400 and replies.error_code(answer.body) == "RequestTimeout"
+
+
+def _expired(method: str, answer: Answer, keys: Keys) -> bool:
+    """A refused HEAD says no more than its status: with a session token, expiry is what may be helped."""
+    return bool(keys.token) if method == "HEAD" else replies.error_code(answer.body) in _EXPIRED
 
 
 def _wait_seconds(attempt: int, answer: Answer | None) -> float:
