@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -75,9 +75,14 @@ class LargeMover:
             return
         present = set(target.abandoned(key))
         ours = {row.token} if row.token else present - row.foreign
-        for token in ours & present:
-            target.upload(key, 0, Metadata(), row.part_size, token).abort()
+        self.abort(target, key, ours & present)
         self.journal.end_upload(key)
+
+    @staticmethod
+    def abort(target: Storage, key: bytes, tokens: Iterable[str]) -> None:
+        """Abort these uploads, such as one that was created although its answer was lost and it was asked for again."""
+        for token in tokens:
+            target.upload(key, 0, Metadata(), PART_SIZE, token).abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class _Copy:
         self._sending: dict[Future[str], _Part] = {}
         self._tags: dict[int, str] = {}
         self._held: OpenUpload | None = None
+        self._md5 = False
         self.info: ObjectInfo = mover.source.stat(entry.key)
         if self.info.size != entry.size or (entry.etag and self.info.etag != entry.etag):
             raise Changed("changed after it was listed", key=entry.key, storage=mover.source.name)
@@ -117,6 +123,7 @@ class _Copy:
         if copied is not None:
             return copied
         upload = self._open()
+        self._md5 = upload.wants_md5
         try:
             self._stream(upload)
             check_restore(self._step.restore, self._entry, self.sha256)
@@ -153,8 +160,11 @@ class _Copy:
             if continued is not None:
                 return continued
             self._owner.discard(target, key)
-        journal.intend_upload(key, self._identity, self._part_size, list(target.abandoned(key)))
+        foreign = list(target.abandoned(key))
+        journal.intend_upload(key, self._identity, self._part_size, foreign)
         upload = target.upload(key, self._entry.size, sent, self._part_size)
+        if upload.token:
+            self._owner.abort(target, key, set(target.abandoned(key)) - {upload.token, *foreign})
         journal.name_upload(key, upload.token)
         return upload
 
@@ -200,12 +210,12 @@ class _Copy:
     def _read(self, offset: int, length: int) -> Body:
         source, entry = self._mover.source, self._entry
         if length <= BYTES_IN_FLIGHT:
-            return checksum.body(source.read(entry, offset, length).data, md5=False)
+            return checksum.body(source.read(entry, offset, length).data, md5=self._md5)
         with tempfile.TemporaryFile(dir=self._owner.scratch) as spool:
             for start in range(offset, offset + length, PART_SIZE):
                 spool.write(source.read(entry, start, min(PART_SIZE, offset + length - start)).data)
             spool.flush()
-            return checksum.body(memoryview(mmap.mmap(spool.fileno(), length, access=mmap.ACCESS_READ)), md5=False)
+            return checksum.body(memoryview(mmap.mmap(spool.fileno(), length, access=mmap.ACCESS_READ)), md5=self._md5)
 
     def _advance(self, whole: checksum.Whole, upload: Upload | None) -> None:
         """Take the oldest part that was read on to sending; with none, wait for one that is being sent."""

@@ -20,6 +20,10 @@ Line = tuple[bytes, Record]
 """A manifest line and what it says."""
 
 
+_LOOK_AGAIN = ("object", "tags")
+"""Losses that may be gone the next time: an object that did not arrive, tags that nobody was allowed to read."""
+
+
 class Action(enum.Enum):
     """What a pass does about one key."""
 
@@ -131,7 +135,7 @@ def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | No
         and entry.version == source_seen.version
         and bool(entry.etag or entry.modified or entry.version)
         and target.etag == target_seen.etag
-        and not any(loss.field == "object" for loss in record.losses)
+        and not any(loss.field in _LOOK_AGAIN for loss in record.losses)
     )
 
 

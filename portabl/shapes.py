@@ -64,6 +64,16 @@ def compare(expected: Metadata, found: Metadata) -> tuple[Loss, ...]:
     return tuple(losses)
 
 
+def read_back(expected: Metadata, info: ObjectInfo) -> tuple[Loss, ...]:
+    """The same for an object as the target shows it; tags that it will not show are not called dropped."""
+    found = compare(expected, info.metadata)
+    hidden = [loss.reason for loss in info.losses if loss.field == "tags"]
+    if not hidden or not expected.tags:
+        return found
+    kept = tuple(loss for loss in found if not loss.field.startswith("tag."))
+    return (*kept, Loss("tags", f"cannot be read back from the target: {hidden[0]}"))
+
+
 def beyond(capabilities: Capabilities, metadata: Metadata) -> tuple[Loss, ...]:
     """Fields the target cannot hold at all, known before anything is sent."""
     if capabilities.metadata_in_manifest:
@@ -98,7 +108,7 @@ class Shapes:
         kind = shape(key, size, metadata)
         if kind in self._whole:
             return ()
-        found = compare(metadata, self._stat(key).metadata)
+        found = read_back(metadata, self._stat(key))
         if not found:
             with self._guard:
                 if len(self._whole) >= SHAPES_MAX:

@@ -14,7 +14,7 @@ from portabl.errors import AccessDenied, Changed, Corrupt, PortablError, Refused
 from portabl.guard import KeyGuard
 from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Record, Seen, Written
 from portabl.plan import Action, Step
-from portabl.shapes import Shapes, beyond, compare, without
+from portabl.shapes import Shapes, beyond, read_back, without
 from portabl.storage import Storage
 
 ATTEMPTS = 3
@@ -143,7 +143,7 @@ class Mover:
         if step.target is None or step.target.etag != body.md5:
             return False
         seen = self.target.stat(step.entry.key)
-        return seen.etag == body.md5 and seen.size == len(body.data) and not compare(metadata, seen.metadata)
+        return seen.etag == body.md5 and seen.size == len(body.data) and not read_back(metadata, seen)
 
 
 class ObjectFailed(PortablError):

@@ -20,7 +20,7 @@ from portabl.plan import Line
 from portabl.readback import Read, Reader
 from portabl.records import at_target, leaf, target_metadata
 from portabl.report import Fingerprint, Issue, Verification
-from portabl.shapes import compare
+from portabl.shapes import read_back
 from portabl.storage import Storage
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Checker:
             detail = f"sha256 differs: recorded {record.sha256}, found {read.sha256}"
             kind = finding.kind or "content"
             return replace(finding, kind=kind, losses=(Loss("object", detail),), leaf=actual)
-        losses = compare(wanted, found)
+        losses = read_back(wanted, replace(read.info, metadata=found))
         return replace(finding, kind="metadata" if losses else "", losses=losses, leaf=actual)
 
     def __enter__(self) -> Checker:

@@ -36,6 +36,7 @@ class S3Upload(Upload):
         losses: Sequence[Loss],
     ) -> None:
         self.token = token
+        self.wants_md5 = storage.etag_is_md5
         self.done = done
         self._storage = storage
         self._key = key
