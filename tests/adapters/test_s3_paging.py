@@ -49,3 +49,16 @@ def test_no_page_end_loses_or_repeats_a_key(
             missing = [key for key in expected if storage.listed(key) is None]
             assert missing == []
             assert storage.listed(b"no such key") is None
+
+
+def test_a_listing_that_repeats_the_question_is_not_believed(
+    seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    bucket = seaweed.bucket()
+    for key in ("e/f", "p/q/r", "lead", "b/s", "end/"):
+        seaweed.client().put_object(Bucket=bucket, Key=key, Body=b"" if key == "end/" else b"own")
+    assert seaweed.keys(bucket, "e//f") == ["e//f"]  # no such key
+    with _open(seaweed, bucket, monkeypatch, tmp_path) as storage:
+        asked = (b"e//f", b"p//q//r", b"/lead", b"b\\s", b"end//", b"e/./f", b"e/../e/f", b"./lead")
+        assert [storage.listed(key) for key in asked] == [None] * len(asked)
+        assert storage.listed(b"e/f") is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import quote, quote_from_bytes
 
 from portabl.errors import ListingBroken, ListingDisordered, NotFound
@@ -15,6 +16,7 @@ PAGE_KEYS = 1000
 ONE_KEYS = 10
 EMPTY_PAGES_MAX = 1000
 """Pages without a key that may follow each other (Ceph has some after many deletions)."""
+_ODD_SEGMENT = re.compile(rb"^/|//|\\|(?:^|/)\.{1,2}(?:/|$)")
 REPLACED = "-"
 """What `replies` puts in place of a token that was no XML."""
 _DAMAGED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd-\uffff]")
@@ -117,14 +119,29 @@ def _relative(entry: Entry, cut: int) -> Entry:
     return Entry(entry.key[cut:], entry.size, entry.etag, entry.modified, "", entry.storage_class)
 
 
-def one(calls: Calls, full: bytes, version: int) -> Entry | None:
-    """What a listing shows under exactly the key ``full``, relative to that key; None when nothing.
+def one(calls: Calls, prefix: bytes, key: bytes, version: int) -> Entry | None:
+    """What a listing below ``prefix`` shows under exactly ``key``; None when nothing.
 
-    A key comes before all others that begin with it, in every order seen.
+    A key comes before all others that begin with it, in every order seen. SeaweedFS, asked for ``a//b``, may show its
+    ``a/b`` under that name; so a key with such segments must be shown by a listing that was not told its name, too.
     """
+    full = prefix + key
     page = fetch(calls, full, None, "", version, keys=ONE_KEYS)
     found = next((entry for entry in page.entries if entry.key == full), None)
-    return found and _relative(found, len(full))
+    odd = _ODD_SEGMENT.search(full, len(prefix))
+    if found is not None and odd and not _shown(calls, full[: odd.start()], full, version):
+        return None
+    return found and replace(found, key=key)
+
+
+def _shown(calls: Calls, prefix: bytes, full: bytes, version: int) -> bool:
+    """Whether the listing below ``prefix`` holds ``full``; read no further than where byte order has it."""
+    for page in pages(calls, prefix, None, version):
+        if any(entry.key == full for entry in page.entries):
+            return True
+        if page.entries and page.entries[-1].key > full:
+            return False
+    return False
 
 
 def fetch(

@@ -67,12 +67,10 @@ class S3Storage(Storage):
             raise
 
     def listed(self, key: bytes) -> Entry | None:
-        """One request, whatever the bucket holds (for a key that is no UTF-8, the whole listing)."""
-        full = self.prefix + key
-        if listing.sayable(full) != full:
+        """One request for ordinary keys, whatever the bucket holds; for one that is no UTF-8, the whole listing."""
+        if listing.sayable(key) != key:
             return super().listed(key)
-        found = listing.one(self.calls, full, self._list_version)
-        return found and replace(found, key=key)
+        return listing.one(self.calls, self.prefix, key, self._list_version)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""
