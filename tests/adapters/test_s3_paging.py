@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from kit import hazards
 from kit.servers import S3Server
