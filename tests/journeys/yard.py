@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,10 @@ def make_bucket(server: S3Server, items: list[Item]) -> str:
 
 @dataclass
 class Yard:
-    """One source bucket, one target bucket and a shell; ``via_*`` are endpoints of proxies in front."""
+    """One source bucket, one target bucket and a shell; ``via_*`` are endpoints of proxies in front.
+
+    ``origin`` and ``aim`` are other locations to migrate from and to.
+    """
 
     here: Shell
     source: S3Server
@@ -59,7 +62,9 @@ class Yard:
     settings: str = ""
     options: tuple[str, ...] = ()
     seen: dict[bytes, Seen] | None = None
-    into: str = field(default="")
+    into: str = ""
+    origin: str = ""
+    aim: str = ""
 
     def __post_init__(self) -> None:
         self.into = self.into or self.target.bucket("t")
@@ -77,7 +82,8 @@ class Yard:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The command, always the same: only so is it the same job."""
-        return ("migrate", f"old:{self.bucket}", f"new:{self.into}", "--json", "--threads", "8", *self.options)
+        places = (self.origin or f"old:{self.bucket}", self.aim or f"new:{self.into}")
+        return ("migrate", *places, "--json", "--threads", "8", *self.options)
 
     def run(self, **more: Any) -> Result:
         """Run it to its end."""
