@@ -11,6 +11,7 @@ from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectI
 from portabl.storage import Capabilities, Opening, Storage, Upload
 from portabl_adapters.s3 import copying, fields, listing, upload
 from portabl_adapters.s3.address import parse_address
+from portabl_adapters.s3.bodyproof import BodyProof
 from portabl_adapters.s3.calls import Calls
 from portabl_adapters.s3.control import Credentials
 from portabl_adapters.s3.fitting import Fitting
@@ -39,6 +40,7 @@ class S3Storage(Storage):
         announces = settings.get("announces_tags")
         self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
         self.fitting = Fitting()
+        self.body_proof = BodyProof(self.calls)
         self.capabilities = _capabilities(settings)
 
     @property
@@ -190,6 +192,7 @@ class S3Storage(Storage):
             self._refuse_slashes(full)
         if token and (continued := upload.resume(self, full, size, metadata, part_size, token)):
             return continued
+        self.body_proof.learn(full)
         return upload.begin(self, full, size, metadata)
 
     def delete(self, key: bytes) -> None:

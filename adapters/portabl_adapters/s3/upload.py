@@ -12,6 +12,7 @@ from portabl.errors import Changed, Corrupt, ListingBroken, Refused, Unreachable
 from portabl.model import Body, Loss, Metadata, Written
 from portabl.storage import Upload
 from portabl_adapters.s3 import fields, replies
+from portabl_adapters.s3.bodyproof import Checked, checksum_header
 from portabl_adapters.s3.wire import Answer
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class S3Upload(Upload):
         losses: Sequence[Loss],
     ) -> None:
         self.token = token
-        self.wants_md5 = storage.etag_is_md5
+        self._checked = storage.body_proof.known
+        self.wants_md5 = self._checked is Checked.MD5
         self.done = done
         self._storage = storage
         self._key = key
@@ -48,7 +50,7 @@ class S3Upload(Upload):
         """Store a part and check the ETag the store answers against the part's MD5."""
         query = f"?partNumber={number}&uploadId={quote(self.token, safe='')}"
         for _ in range(2):
-            headers = [_TYPE, fields.content_md5(body.md5)] if body.md5 else [_TYPE]
+            headers = [_TYPE, *self._digests(body)]
             answer = self._storage.calls.object("PUT", self._key, query, headers, body.data, body.sha256)
             damaged = fields.says_damaged(answer)
             if answer.status >= 300 and not damaged:
@@ -57,8 +59,13 @@ class S3Upload(Upload):
             if not damaged and self._storage.agrees(answer, etag, body):
                 return etag
         said = self._storage.calls.said(answer) if damaged else f"MD5 {etag}"
-        message = f"part {number} arrives damaged: the store says {said}, sent {body.md5}"
+        message = f"part {number} arrives damaged: the store says {said}, sent {body.md5 or body.sha256}"
         raise Corrupt(message, key=self._key, storage=self._storage.name)
+
+    def _digests(self, body: Body) -> list[str]:
+        if self._checked is Checked.CHECKSUM:
+            return [checksum_header(body.sha256)]
+        return [fields.content_md5(body.md5)] if body.md5 else []
 
     def finish(self, tags: Sequence[str], sha256: str) -> Written:  # noqa: ARG002 - each part went under its own hash
         """Complete the upload; after a lost or doubtful answer, look before asking again."""
