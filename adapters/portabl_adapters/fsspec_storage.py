@@ -94,7 +94,14 @@ class FsspecStorage(Storage):
             return
         if write:
             self._call(None, lambda: filesystem.makedirs(root, exist_ok=True))
-        self._call(None, lambda: filesystem.ls(root + "/" if self._place.web else root))
+        if self._place.web:
+            if not self._call(None, lambda: filesystem.ls(root + "/")):
+                hint = "name the page that lists the files; a single file is no place to migrate from"
+                raise ContainerMissing("this page lists no files", storage=self.name, hint=hint)
+            return
+        if root and self._call(None, lambda: filesystem.isfile(root)):
+            raise UsageError("this is one file, not a directory", storage=self.name, hint="name its directory")
+        self._call(None, lambda: filesystem.ls(root))
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Every file, in no order. An empty directory is the key of its name with a slash.
