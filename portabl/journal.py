@@ -91,13 +91,13 @@ class Journal:
             except sqlite3.DatabaseError as error:
                 raise _translated(error, self._path) from error
 
-    def begin_pass(self) -> int:
-        """A new pass number; passes still marked running were interrupted."""
+    def begin_pass(self, above: int = 0) -> int:
+        """A new pass number, greater than ``above`` too; passes still marked running were interrupted."""
         self._run("UPDATE pass SET state = 'interrupted', finished = ? WHERE state = 'running'", (utc_now(),))
         ((last,),) = self._run("SELECT coalesce(max(number), 0) FROM pass")
-        assert isinstance(last, int)
-        self._run("INSERT INTO pass (number, state, started) VALUES (?, 'running', ?)", (last + 1, utc_now()))
-        return last + 1
+        number = max(int(str(last)), above) + 1
+        self._run("INSERT INTO pass (number, state, started) VALUES (?, 'running', ?)", (number, utc_now()))
+        return number
 
     def end_pass(self, number: int, state: str, *, objects: int, size: int, manifest: str = "") -> None:
         """Close a pass as ``published``, ``interrupted`` or ``failed``."""

@@ -95,6 +95,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
                 return _Run(migration, source, target, scratch, progress, stop).rehearse()
         target.check(write=True)
         with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
+            job.tidy()
             job.compact()
             return _Run(migration, source, target, scratch, progress, stop).perform(job)
 

@@ -117,13 +117,25 @@ class Job:
 
     def begin(self) -> Pass:
         """Start a pass of its own; records of unfinished ones stay readable through `known`."""
-        number = self.journal.begin_pass()
+        number = self.journal.begin_pass(above=max(self._manifests(), default=0))
         path = self.root / "passes" / f"{number:04d}"
         with disk_errors(path):
             if path.exists():  # a crash between the directory and the journal's commit
                 shutil.rmtree(path)
             path.mkdir(parents=True)
         return Pass(number, path)
+
+    def _manifests(self) -> dict[int, Path]:
+        """Directories of manifests by pass, those a journal that was lost knew of included."""
+        found = (self.root / "manifests").glob("[0-9]*")
+        return {int(path.name): path for path in found if path.name.isdigit()}
+
+    def tidy(self) -> None:
+        """Remove what interrupted runs left half-written; a finished manifest is evidence and always stays."""
+        with disk_errors(self.root):
+            for path in self._manifests().values():
+                if not (path / "manifest.json").exists():
+                    shutil.rmtree(path)
 
     def known(self, before: int) -> Iterator[Line]:
         """What earlier passes recorded, newest first per key, sorted: every unfinished pass over the last manifest."""
