@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import random
+import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,3 +140,215 @@ def test_fault(name: str, two: Two) -> None:
     print(name, done.code, done.err[-300:])
     assert done.code in codes, (done.code, done.err, done.out)
     _no_silence(two, done)
+
+
+def test_bucket_deleted_half_way(two: Two) -> None:
+    """The target goes away: no object is called lost one by one, and nothing is believed to be there."""
+    s3, into = two.yard.target.client(), two.yard.into
+
+    def gone() -> None:
+        while two.target.counts["put"] < 15:
+            if over.wait(0.01):
+                return
+        two.target.add(Fault("status", status=404, code="NoSuchBucket"))
+
+    over = threading.Event()
+    two.target.add(Fault("delay", kind="put", seconds=0.05))
+    thread = threading.Thread(target=gone)
+    thread.start()
+    done = two.yard.run()
+    over.set()
+    thread.join()
+    if done.code == 0:
+        pytest.fail("it never went away")
+    done.clear(6, "no bucket")
+    for key in two.yard.target.keys(into):
+        s3.delete_object(Bucket=into, Key=key)
+    two.source.clear()
+    two.target.clear()
+    two.yard.proven()  # what was recorded before is gone with the bucket, and is copied again
+
+
+def test_objects_change_under_the_copy(moto: S3Server, seaweed: S3Server, tmp_path: Path) -> None:
+    """Each object that arrives is one whole version of the source, and its record is of that version."""
+    versions = [(b"%d " % n) * (100 + n) for n in range(40)]
+    large = [bytes([n]) * (17 * MIB) for n in range(3)]
+    keys = [f"k/{n:02d}" for n in range(20)]
+    bucket, s3 = moto.bucket(), moto.client()
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=versions[0])
+    s3.put_object(Bucket=bucket, Key="z", Body=large[0])
+    over = threading.Event()
+
+    def overwrite() -> None:
+        number = 0
+        while not over.wait(0.005):
+            number += 1
+            s3.put_object(Bucket=bucket, Key=keys[number * 7 % 20], Body=versions[number % 40])
+            if number % 50 == 0:
+                s3.put_object(Bucket=bucket, Key="z", Body=large[number // 50 % 3])
+
+    with FaultProxy(moto.endpoint) as proxy:
+        proxy.add(Fault("delay", kind="get", seconds=0.2))
+        yard = Yard.at(tmp_path, moto, bucket, seaweed, via_source=proxy.endpoint)
+        thread = threading.Thread(target=overwrite)
+        thread.start()
+        try:
+            done = yard.run()
+        finally:
+            over.set()
+            thread.join()
+        assert done.code in (0, 3), done.err
+        whole = {hashlib.sha256(body).hexdigest() for body in (*versions, *large)}
+        there = snapshot(seaweed, yard.into)
+        assert {seen.sha256 for seen in there.values()} <= whole
+        records = manifest.load(Files.at(done.document["manifest"])).records()
+        for _, record in records:
+            if not record.losses:
+                assert there[record.key].sha256 == record.sha256, record.key
+        proxy.clear()
+        yard.proven()
+
+
+def test_resumed_upload_of_a_changed_source(moto: S3Server, seaweed: S3Server, tmp_path: Path) -> None:
+    """Parts of the old version and of its headers never get into the new one."""
+    bucket, s3 = moto.bucket(), moto.client()
+    old, new = b"o" * (33 * MIB), b"o" * (20 * MIB) + b"n" * (13 * MIB)
+    s3.put_object(Bucket=bucket, Key="k", Body=old, Metadata={"version": "old"})
+    with FaultProxy(seaweed.endpoint) as proxy:
+        yard = Yard.at(tmp_path, moto, bucket, seaweed, via_target=proxy.endpoint)
+        proxy.add(Fault("status", kind="part", status=404, code="NoSuchBucket", skip=3))
+        assert yard.run().code == 6
+        assert yard.uploads() == ["k"]
+        s3.put_object(Bucket=bucket, Key="k", Body=new, Metadata={"version": "new"})
+        proxy.clear()
+        yard.proven()
+
+
+def _job(yard: Yard) -> Path:
+    (job,) = (yard.here.state / "jobs").iterdir()
+    return job
+
+
+def _interrupted(two: Two) -> Path:
+    """The job's directory after a run that ended half way."""
+    two.target.add(Fault("status", kind="put", status=404, code="NoSuchBucket", skip=25))
+    assert two.yard.run().code == 6
+    two.target.clear()
+    return _job(two.yard)
+
+
+def _spoil(data: bytes, how: str) -> bytes:
+    middle = len(data) // 2
+    return {
+        "random": random.Random(1).randbytes(len(data)),
+        "cut": data[:middle],
+        "empty": b"",
+        "zeros": data[:middle] + bytes(len(data) - middle),
+        "digit": re.sub(rb'("sha256":")(.)', lambda m: m[1] + (b"0" if m[2] != b"0" else b"1"), data),
+        "size": re.sub(rb'"size":5000', b'"size":5001', data),
+        "etag": re.sub(rb'("etag":")(.)', lambda m: m[1] + (b"0" if m[2] != b"0" else b"1"), data),
+        "header": re.sub(rb"text/plain", b"text/plane", data),
+        "swapped": b"".join(reversed(data.splitlines(keepends=True))),
+        "twice": data + data,
+        "joined": data.replace(b"\n", b"", 1),
+    }[how]
+
+
+DAMAGE = ("random", "cut", "empty", "zeros", "digit", "size", "etag", "header", "swapped", "twice", "joined")
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_damaged_working_records(how: str, two: Two) -> None:
+    """What cannot be trusted is proven again: the end is the same, whatever happened to the records in between."""
+    job = _interrupted(two)
+    for shard in (job / "passes").rglob("*.log"):
+        old = shard.read_bytes()
+        shard.write_bytes(_spoil(old, how))
+        assert shard.read_bytes() != old
+    done = two.yard.run()
+    assert done.code == 0, (done.err, done.out)
+    two.yard.equal()
+    for _, record in manifest.load(Files.at(done.document["manifest"])).records():
+        assert record.sha256 == two.yard.expected[record.key].sha256
+        assert record.size == two.yard.expected[record.key].size
+        header = record.metadata.headers.get("content-type", "binary/octet-stream")
+        assert header == two.yard.expected[record.key].headers["ContentType"]
+
+
+@pytest.mark.parametrize("how", ["random", "cut", "empty", "zeros"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_damaged_journal(how: str, finished: bool, two: Two) -> None:
+    """One clear line or the right result; and the hint works."""
+    if finished:
+        assert two.yard.run().code == 0
+        job = _job(two.yard)
+    else:
+        job = _interrupted(two)
+    journal = job / "journal.sqlite3"
+    journal.write_bytes(_spoil(journal.read_bytes(), how))
+    done = two.yard.run()
+    if done.code:
+        done = replace(done, out="")
+        done.clear(2, "journal")
+        job.rename(job.with_name("away"))
+    two.yard.proven()
+
+
+@pytest.mark.parametrize("how", ["random", "cut", "empty", "gone", "edited"])
+@pytest.mark.parametrize("part", ["manifest.json", "segments/000000.jsonl.gz"])
+def test_damaged_last_manifest(part: str, how: str, two: Two) -> None:
+    """It is refused before any of it is believed, and after the hint was followed everything is proven anew."""
+    root = two.yard.proven()
+    folder = _job(two.yard) / "manifests" / "0001"
+    path = folder / part
+    if how == "gone":
+        path.unlink()
+    elif how == "edited" and part != "manifest.json":
+        path.write_bytes(gzip.compress(_spoil(gzip.decompress(path.read_bytes()), "digit")))
+    else:
+        path.write_bytes(_spoil(path.read_bytes(), "size" if how == "edited" else how) + b" " * (how == "edited"))
+    for _ in range(2):  # the second run must not believe what the first one copied from it
+        replace(two.yard.run(), out="").clear(3, "cannot be trusted", str(folder))
+    folder.rename(folder.with_name("away"))
+    two.yard.proven(root)
+
+
+def test_names_given_to_other_places(moto: S3Server, seaweed: S3Server, seaweed2: S3Server, tmp_path: Path) -> None:
+    """What is known of a target is not believed of another one that has its name now."""
+    bucket = make_bucket(moto, small_items(20))
+    yard = Yard.at(tmp_path, moto, bucket, seaweed)
+    yard.proven()
+    seaweed2.client().create_bucket(Bucket=yard.into)
+    for key, seen in yard.expected.items():  # the same bodies and so the same ETags, but no headers and no tags
+        body = moto.client().get_object(Bucket=bucket, Key=key.decode())["Body"].read()
+        seaweed2.client().put_object(Bucket=yard.into, Key=key.decode(), Body=body)
+        assert len(body) == seen.size
+    other = Yard.at(tmp_path, moto, bucket, replace(seaweed2, name="seaweed"), into=yard.into)
+    other.proven()
+    other.source.client()
+
+
+def test_two_runs_at_once(two: Two) -> None:
+    """The second one is told so, and the first one is not disturbed."""
+    two.target.add(Fault("delay", kind="put", seconds=0.2))
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(two.yard.run()))
+    thread.start()
+    while not two.target.counts["put"]:
+        thread.join(0.01)
+    second = replace(two.yard.run(), out="")
+    thread.join()
+    second.clear(2, "another run of this job")
+    assert results[0].code == 0
+    two.yard.equal()
+
+
+@pytest.mark.parametrize("words", [("--state", "/proc/state"), ("--state", "./file/below")])
+def test_state_that_cannot_be_kept(words: tuple[str, ...], two: Two) -> None:
+    (two.yard.here.folder / "file").write_text("a file")
+    two.yard.options = words
+    replace(two.yard.run(), out="").clear(2, "state directory")
+    assert not two.yard.target.keys(two.yard.into), "something was written"
+    two.yard.options = ()
+    two.yard.proven()

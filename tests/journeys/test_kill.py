@@ -101,7 +101,7 @@ def test_killed_at_random_instants(name: str, stock: Stock, tmp_path: Path, requ
         assert first.run().code == 0
         instants = _instants(time.monotonic() - began)
         needed = proxy.counts["put"] + proxy.counts["part"]
-        assert needed == 150 + 5 + 4 + 5
+        assert 150 + 5 + 4 + 5 <= needed <= 150 + 5 + 4 + 5 + 8  # the adapter may try the server out first
         root = first.proven()
         rounds = total = repeated = 0
         while instants:
