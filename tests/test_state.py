@@ -1,3 +1,10 @@
+"""A job's memory: numbering, tidying, what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portabl.state import Job
 
 
 def test_a_lost_journal_never_costs_a_manifest(tmp_path: Path) -> None:
