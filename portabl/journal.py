@@ -83,6 +83,9 @@ class Journal:
         except sqlite3.DatabaseError as damaged:
             self._db.close()
             raise _translated(damaged, path) from damaged
+        except UsageError:
+            self._db.close()
+            raise
 
     def _run(self, statement: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
         with self._guard:

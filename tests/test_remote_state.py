@@ -1,0 +1,73 @@
+"""State at another place: carried over by whoever goes on, and never thrown away for something older."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from portabl import remote_state
+from portabl.errors import JobLocked, StorageError
+from portabl.files import Files
+from portabl.state import Job
+
+IDENTITY = {"source": "a", "target": "b"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files.at(str(tmp_path / "remote"))
+
+
+def stamp(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "remote").rglob("stamp.json")
+    return found
+
+
+def test_another_machine_goes_on_where_the_first_stopped(files: Files, tmp_path: Path) -> None:
+    with Job(tmp_path / "one", IDENTITY, files) as job:
+        job.journal.intend_upload(b"k", "v", 8, [])
+        run = job.begin()
+    with Job(tmp_path / "two", IDENTITY, files) as job:
+        assert job.journal.open_keys() == [b"k"]
+        assert job.begin().number == run.number + 1
+        job.journal.end_upload(b"k")
+    with Job(tmp_path / "one", IDENTITY, files) as job:
+        assert job.journal.open_keys() == [], "older local knowledge was kept"
+
+
+def test_what_was_fetched_and_added_to_survives_a_kill_before_any_push(files: Files, tmp_path: Path) -> None:
+    with Job(tmp_path / "one", IDENTITY, files):
+        pass
+    killed = Job(tmp_path / "two", IDENTITY, files)
+    killed.journal.intend_upload(b"k", "v", 8, [])
+    killed._lock.release()  # as the kernel does for a killed process; nothing is pushed
+    with Job(tmp_path / "two", IDENTITY, files) as job:
+        assert job.journal.open_keys() == [b"k"], "the upload would be left behind for ever"
+
+
+def test_a_run_elsewhere_keeps_others_out_from_its_first_moment(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Job(tmp_path / "one", IDENTITY, files):
+        monkeypatch.setattr(remote_state, "_host", lambda: "elsewhere:0")
+        with pytest.raises(JobLocked, match="is going on"):
+            Job(tmp_path / "two", IDENTITY, files)
+        later = time.time() + remote_state.ALIVE_SECONDS + 1
+        monkeypatch.setattr(time, "time", lambda: later)
+        with Job(tmp_path / "two", IDENTITY, files):
+            pass
+
+
+@pytest.mark.parametrize("text", ["", "[]", "not JSON", "[" * 100_000])
+def test_a_damaged_stamp_is_no_empty_state(text: str, files: Files, tmp_path: Path) -> None:
+    with Job(tmp_path / "one", IDENTITY, files):
+        pass
+    stamp(tmp_path).write_text(text)
+    with pytest.raises(StorageError, match="damaged"):
+        Job(tmp_path / "two", IDENTITY, files)
+    stamp(tmp_path).write_text(json.dumps({"generation": "x", "time": None, "running": True}))
+    with Job(tmp_path / "three", IDENTITY, files):
+        pass

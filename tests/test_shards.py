@@ -1,0 +1,103 @@
+"""Shards and working records: what is recorded is read back exactly, or counts as not recorded."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portabl import shards, worklog
+from portabl.errors import ManifestError
+from portabl.journal import Journal
+from portabl.model import Record, Seen
+from portabl.shards import Shards
+from portabl.state import Pass
+
+
+def record(number: int) -> Record:
+    return Record(b"k/%04d" % number, number, f"{number:064x}", target=Seen("e"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Pass:
+    (tmp_path / "pass").mkdir()
+    return Pass(1, tmp_path / "pass")
+
+
+@pytest.fixture
+def writer(run: Pass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shards]:
+    monkeypatch.setattr(shards, "SHARD_OBJECTS", 10)
+    made = Shards(run, Journal(tmp_path / "journal.sqlite3"))
+    yield made
+    made.abandon()
+
+
+def test_records_of_many_threads_come_back_in_order(writer: Shards) -> None:
+    placed = [(writer.place(b"k/%04d" % n), n) for n in range(95)]
+    random.Random(1).shuffle(placed)
+    threads = [
+        threading.Thread(target=lambda part=part: [shard.add(record(n)) for shard, n in part])
+        for part in (placed[::2], placed[1::2])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = writer.finish()
+    assert [r for _, r in done.lines()] == [record(n) for n in range(95)]
+    assert {p.suffix for p in done.path.iterdir()} == {".seg"}
+
+
+def test_an_object_without_a_record_ends_the_pass(writer: Shards) -> None:
+    writer.place(b"a")
+    shard = writer.place(b"b")
+    shard.add(record(1))
+    with pytest.raises(AssertionError, match="without all their records"):
+        writer.finish()
+
+
+def test_late_records_are_merged_and_dropped_ones_do_not_count(writer: Shards) -> None:
+    first = writer.place(b"k/0001")
+    gone = writer.place(b"k/0002")
+    gone.drop()
+    first.add(record(1))
+    late = writer.late()
+    late.plan(b"//")
+    late.add(Record(b"//", 0, "0" * 64))
+    late.seal()
+    done = writer.finish()
+    assert [line[1].key for line in done.lines()] == [b"//", b"k/0001"]
+    assert done.objects == 2
+
+
+@pytest.mark.parametrize("position", range(0, 260, 13))
+def test_any_flipped_byte_is_noticed(position: int, writer: Shards) -> None:
+    for number in range(5):
+        writer.place(b"k/%04d" % number).add(record(number))
+    done = writer.finish()
+    (path,) = done.path.iterdir()
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x01
+    path.write_bytes(data)
+    whole = [record(n) for n in range(5)]
+    left = [r for _, r in worklog.lines(done.path)]
+    assert 3 <= len(left) < 5  # a damaged line feed takes two with it
+    assert [r for r in whole if r in left] == left
+    with pytest.raises(ManifestError):
+        list(done.lines())
+
+
+def test_a_missing_record_or_file_is_no_complete_pass(writer: Shards) -> None:
+    for number in range(25):
+        writer.place(b"k/%04d" % number).add(record(number))
+    done = writer.finish()
+    path = done.path / "000001.seg"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ManifestError, match="24 records instead of 25"):
+        list(done.lines())
+    path.unlink()
+    with pytest.raises(ManifestError, match="15 records"):
+        list(done.lines())
