@@ -131,7 +131,14 @@ CELLS: dict[str, tuple[str, list[Fault], set[int]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CELLS)
+PATIENT = {
+    *("the server goes away for good", "listing cut", "target listing cut", "target listing fails when proving"),
+    *("complete always 200 with an error", "stalled PUT answers", "stalled listing", "stalled GETs"),
+}
+"""Cells in which every retry and wait of the adapter is used up."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in PATIENT)) for n in CELLS])
 def test_fault(name: str, two: Two) -> None:
     side, faults, codes = CELLS[name]
     injected = [(two.source if side == "source" else two.target).add(replace(fault)) for fault in faults]
@@ -326,7 +333,6 @@ def test_names_given_to_other_places(moto: S3Server, seaweed: S3Server, seaweed2
         assert len(body) == seen.size
     other = Yard.at(tmp_path, moto, bucket, replace(seaweed2, name="seaweed"), into=yard.into)
     other.proven()
-    other.source.client()
 
 
 def test_two_runs_at_once(two: Two) -> None:
