@@ -111,7 +111,7 @@ class CopyStage:
                 shard.drop()
                 return
             if outcome.written:
-                self._tally.wrote(step.entry.size, replaced=step.target is not None or step.known is not None)
+                self._tally.wrote(outcome.record.size, replaced=step.target is not None or step.known is not None)
             elif outcome.adopted:
                 self._tally.add("adopted")
             shard.add(outcome.record)

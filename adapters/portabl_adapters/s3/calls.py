@@ -17,6 +17,7 @@ from portabl.errors import (
     Changed,
     ConfigError,
     ContainerMissing,
+    ListingBroken,
     NotFound,
     PortablError,
     Refused,
@@ -167,6 +168,8 @@ class Calls:
             return Unreachable(f"the server's certificate is not trusted: {text}", storage=self.name, hint=hint)
         if lost.hopeless:
             return ConfigError(f"the endpoint cannot be used: {text}", storage=self.name)
+        if lost.too_large and key is None:
+            return ListingBroken("the answer is larger than any page of a listing", storage=self.name)
         if lost.too_large:
             return Changed("far more bytes arrive than were listed", key=key, storage=self.name)
         hint = "" if lost.arrived else f"is {self.address.endpoint} right, and is the server running?"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote, quote_from_bytes
 
-from portabl.errors import ListingBroken, ListingDisordered, NotFound
+from portabl.errors import ListingBroken, ListingDisordered
 from portabl.model import Entry
 from portabl_adapters.s3 import replies
 from portabl_adapters.s3.calls import Calls
@@ -165,7 +165,7 @@ def fetch(
     answer = calls.bucket(query, attempts)
     if answer.status != 200:
         error = calls.error(answer)
-        raise ListingBroken(error.message, storage=calls.name) if isinstance(error, NotFound) else error
+        raise ListingBroken(error.message, storage=calls.name) if error.per_object else error
     try:
         return replies.listing(answer.body, version)
     except replies.Unreadable as problem:

@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape
 from portabl.model import Entry
 
 XML_BYTES_MAX = 16 * 2**20
+XML_TAGS_MAX = 100_000
+"""A page of 1000 keys has about 20,000; each may cost 1 kB of memory, wherever it is nested."""
 
 
 class Unreadable(Exception):
@@ -40,8 +42,10 @@ def parse(body: bytes | memoryview, *roots: str, echo: re.Pattern[bytes] = _ECHO
 
 def _parse(body: bytes | memoryview, roots: tuple[str, ...]) -> tuple[ET.Element, str]:
     data = bytes(body)
-    if len(data) > XML_BYTES_MAX or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+    if len(data) > XML_BYTES_MAX or data.count(b"<") > XML_TAGS_MAX or b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise Unreadable("the XML is too large, or declares a document type or entities")
+    if b"\0" in data:  # UTF-16, in which the words above look different
+        raise Unreadable("the answer is not UTF-8")
     try:
         parser = ET.XMLParser(encoding="utf-8")  # noqa: S314 - no document type, hence no entities; the size is bounded
         parser.feed(data)
@@ -87,9 +91,16 @@ def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
     try:
         key = _key(field["Key"], encoded)
         etag = field.get("ETag", "").strip('"')
-        return Entry(key, int(field["Size"]), etag, field.get("LastModified", ""), "", field.get("StorageClass", ""))
+        return Entry(key, _size(field["Size"]), etag, field.get("LastModified", ""), "", field.get("StorageClass", ""))
     except (KeyError, ValueError) as error:
         raise Unreadable(f"a listed object without usable key or size: {error}") from None
+
+
+def _size(text: str) -> int:
+    """A size as S3 writes it. Raises ValueError for anything else, such as what Python's int would also take."""
+    if len(text) > 18 or not (text.isascii() and text.isdigit()):
+        raise ValueError("no size")
+    return int(text)
 
 
 def _key(text: str, encoded: bool) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from portabl.errors import Changed, ConfigError, Corrupt, ListingBroken, ListingDisordered, NotFound, Refused
+from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Storage, Upload
 from portabl_adapters.s3 import copying, fields, listing, upload
@@ -82,7 +82,7 @@ class S3Storage(Storage):
             raise self.calls.error(answer, key)
         length = answer.headers.get(b"content-length", b"")
         if not length.isdigit():
-            raise ListingBroken("the store does not say the object's size", key=key, storage=self.name)
+            raise Corrupt("the store does not say the object's size", key=key, storage=self.name)
         return self._info(answer, full, int(length), "", with_tags=True)
 
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
