@@ -79,6 +79,19 @@ def until_ordered(attempt: Callable[[], T]) -> T:
     return attempt()
 
 
+def any_order(storage: Storage) -> Iterator[Entry]:
+    """Every entry once, streamed: in byte order, or in the store's own where it turns out to have another."""
+    given = 0
+    try:
+        for entry in storage.entries():
+            yield entry
+            given += 1
+    except ListingDisordered:
+        if storage.capabilities.ordered:
+            raise
+        yield from itertools.islice(storage.entries(), given, None)
+
+
 AHEAD_CHUNK = 500
 AHEAD_CHUNKS = 40
 """Listings run at most `AHEAD_CHUNK` x `AHEAD_CHUNKS` entries (about 10 MB) ahead of whoever reads them."""

@@ -43,9 +43,10 @@ def command(session: Session, /, location: str) -> int:
 
 def _print_lines(storage: Storage) -> int:
     from portabl.keys import plain, show
+    from portabl.listing import any_order
 
     objects = problems = size = 0
-    for entry in storage.entries():
+    for entry in any_order(storage):
         if entry.problem:
             problems += 1
             sys.stdout.write(f"! {show(entry.key)} {plain(entry.problem)}\n")
@@ -69,6 +70,7 @@ def _print_json(session: Session, storage: Storage) -> int:
     """One document, written as it comes: a listing may be larger than memory. It ends with whether it is complete."""
     from portabl.errors import PortablError
     from portabl.keys import plain
+    from portabl.listing import any_order
 
     session.printed = True
     head = json.dumps({"document": "portabl listing", "version": 1, "location": plain(storage.name)})
@@ -76,7 +78,7 @@ def _print_json(session: Session, storage: Storage) -> int:
     comma = problems = 0
     failure: PortablError | None = None
     try:
-        for entry in storage.entries():
+        for entry in any_order(storage):
             sys.stdout.write((",\n" if comma else "\n") + json.dumps(_entry_document(entry)))
             comma, problems = 1, problems + bool(entry.problem)
     except PortablError as error:

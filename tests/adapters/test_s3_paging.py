@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from kit import hazards
 from kit.servers import S3Server
+from shell import shell
 
 from portabl import providers, registry
 from portabl.errors import ListingDisordered
@@ -14,7 +17,7 @@ from portabl_adapters.s3 import listing
 NEIGHBOURS = ("a&b", "a/b", "a/c", "a", "a.b", "a/c/d", "a/c!", "zz\x01a", "zz\x01b", "zz", "q+1", "q+2", "s 1", "s 2")
 
 
-def _open(server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Storage:
+def _open(server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Storage:
     config = f"{tmp_path}/portabl.toml"
     with open(config, "w", encoding="utf-8") as file:
         file.write(server.provider_toml("here"))
@@ -33,7 +36,7 @@ def _names(storage: Storage) -> list[bytes]:
 
 @pytest.mark.parametrize("name", ["moto", "rgw", "swift", "seaweed"])
 def test_no_page_end_loses_or_repeats_a_key(
-    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server: S3Server = request.getfixturevalue(name)
     bucket = server.bucket()
@@ -51,7 +54,7 @@ def test_no_page_end_loses_or_repeats_a_key(
 
 
 def test_a_listing_that_repeats_the_question_is_not_believed(
-    seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bucket = seaweed.bucket()
     for key in ("e/f", "p/q/r", "lead", "b/s", "end/"):
@@ -61,3 +64,17 @@ def test_a_listing_that_repeats_the_question_is_not_believed(
         asked = (b"e//f", b"p//q//r", b"/lead", b"b\\s", b"end//", b"e/./f", b"e/../e/f", b"./lead")
         assert [storage.listed(key) for key in asked] == [None] * len(asked)
         assert storage.listed(b"e/f") is not None
+
+
+def test_ls_of_a_disordered_store_names_every_key_once(seaweed: S3Server, tmp_path: Path) -> None:
+    bucket = seaweed.bucket()
+    names = [f"{letter}{mark}{n}" for letter in "abc" for mark in ("/", "!", "0") for n in range(3)]
+    for name in names:
+        seaweed.client().put_object(Bucket=bucket, Key=name, Body=b"x")
+    here = shell(tmp_path, seaweed.environment)
+    here.configure(seaweed.provider_toml())
+    listed = here.portabl("ls", f"seaweed:{bucket}", "--json")
+    assert listed.code == 0, listed.err
+    assert sorted(entry["key"] for entry in listed.document["entries"]) == sorted(names)
+    plain = here.portabl("ls", f"seaweed:{bucket}")
+    assert (plain.code, len(plain.out.splitlines())) == (0, len(names))
