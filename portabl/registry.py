@@ -200,7 +200,11 @@ def adapter(kind: str) -> Callable[[Opening], Storage]:
         )
     if kind not in found:
         raise ConfigError(f"no adapter for type `{plain(kind)}`", hint=f"known: {', '.join(sorted(found))}")
-    factory: Callable[[Opening], Storage] = found[kind].load()
+    try:
+        factory: Callable[[Opening], Storage] = found[kind].load()
+    except ImportError as error:
+        hint = "local directories need Linux or macOS" if kind == "file" else "install what is missing, then try again"
+        raise ConfigError(f"the adapter for type `{plain(kind)}` cannot run here: {error}", hint=hint) from error
     return factory
 
 

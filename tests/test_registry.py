@@ -186,3 +186,11 @@ def test_importing_portabl_is_cheap() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_an_adapter_that_cannot_be_imported_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system without POSIX calls: a clear error, no traceback."""
+    monkeypatch.setitem(sys.modules, "portabl_adapters.local", None)
+    with pytest.raises(ConfigError, match="cannot run here") as caught:
+        registry.adapter("file")
+    assert "Linux" in caught.value.hint
