@@ -51,7 +51,7 @@ def from_json(value: object) -> bytes:
     raise ValueError("not a key")
 
 
-_ORDINARY = re.compile(rb"(?!.*(?:^|/)\.{0,2}(?:/|$))[a-z0-9_.\-/]{1,240}")
+_ORDINARY = re.compile(rb"(?!.*(?:^|/|\.)(?:/|$))[a-z0-9_.\-/]{1,240}")
 _ODD = re.compile(rb"[^\w\-./\x80-\xff]")
 _CLASSES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("empty segment", re.compile(rb"^/|//")),
