@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +16,7 @@ from portabl import __version__, keys, records, registry
 from portabl import manifest as manifests
 from portabl.budget import Budget
 from portabl.copying import CopyStage
-from portabl.errors import Interrupted, UsageError
+from portabl.errors import ContainerMissing, Interrupted, UsageError
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.large import LargeMover
@@ -148,12 +148,18 @@ class _Run:
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
         self._source_listing = Listing(source, keep, scratch)
-        self._target_listing = Listing(target, keep, scratch)
+        self._target_listing: Iterable[Entry] = Listing(target, keep, scratch)
         self._warnings: list[str] = []
         self._planned = 0
 
     def rehearse(self) -> Report:
         """What a run would do, with nothing written anywhere."""
+        try:
+            self._target.check(write=False)
+        except ContainerMissing:
+            if not self._target.capabilities.metadata_in_manifest:
+                raise
+            self._target_listing = ()  # a directory that the real run would make
         return until_ordered(self._rehearsal)
 
     def _rehearsal(self) -> Report:
