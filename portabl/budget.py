@@ -8,7 +8,11 @@ BYTES_IN_FLIGHT = 64 * 2**20
 
 
 class Budget:
-    """Hands out at most ``limit`` bytes at a time. A request above the limit counts as the whole limit."""
+    """Hands out at most ``limit`` bytes at a time. A request above the limit counts as the whole limit.
+
+    One who is ``urgent`` may pass the limit while nobody else has: whoever holds bytes may be waiting for him (small
+    objects, read already, wait for a large one under a watched key). So at most one request goes over the limit.
+    """
 
     def __init__(self, limit: int = BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -17,11 +21,11 @@ class Budget:
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
 
-    def take(self, count: int, *, wait: bool = True) -> bool:
+    def take(self, count: int, *, wait: bool = True, urgent: bool = False) -> bool:
         """Reserve ``count`` bytes; False when ``wait`` is off and they are not free."""
         count = min(count, self._limit)
         with self._lock:
-            while self._used + count > self._limit:
+            while self._used + count > self._limit and not (urgent and self._used <= self._limit):
                 if not wait:
                     return False
                 self._waiting += 1

@@ -1,7 +1,8 @@
 """Large objects: parts read and sent side by side, hashed in order, continued part by part after a crash.
 
 Memory is bounded by the shared budget: a part is reserved before it is read and given back when it is sent. Nobody
-waits for the budget while holding parts that only it could send on, so the copies cannot block each other. Parts that
+waits for the budget while holding parts that only it could send on, and a copy with nothing under way may pass the
+limit by one part, so the copies cannot block each other. Parts that
 would not fit the budget (objects beyond 640 GiB) wait on disk, not in memory.
 """
 
@@ -190,7 +191,7 @@ class _Copy:
         names = ["sha256", *(name for name in self.info.digests if name in checksum.COMPARABLE)]
         whole = checksum.Whole(*names)
         for number, offset, length in self._cuts():
-            while not self._mover.budget.take(length, wait=not (self._reading or self._sending)):
+            while not self._take(length):
                 self._advance(whole, upload)
             body = self._owner.pool.submit(self._read, offset, length)
             self._reading.append(_Part(number, offset, length, body))
@@ -201,6 +202,13 @@ class _Copy:
         digests = whole.hexdigests()
         checksum.confirm(self.info.digests, digests, self._entry.key, self._mover.source.name)
         self.sha256 = digests["sha256"]
+
+    def _take(self, length: int) -> bool:
+        """Room for one more part. With none under way it is urgent: this copy may hold the key guard's lock, and those
+        who hold the budget may be waiting for that.
+        """
+        idle = not (self._reading or self._sending)
+        return self._mover.budget.take(length, wait=idle, urgent=idle)
 
     def _cuts(self) -> Iterator[tuple[int, int, int]]:
         size = self._entry.size

@@ -41,3 +41,12 @@ def test_more_than_everything_counts_as_everything() -> None:
     assert not budget.take(1, wait=False)
     budget.give(10**12)
     assert budget.take(10, wait=False)
+
+
+def test_who_is_urgent_passes_the_limit_once() -> None:
+    budget = Budget(10)
+    budget.take(10)
+    assert budget.take(8, urgent=True)
+    assert not budget.take(8, wait=False, urgent=True), "one at a time"
+    budget.give(8)
+    assert budget.take(8, wait=False, urgent=True)

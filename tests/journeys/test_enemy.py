@@ -1,0 +1,66 @@
+"""Ways to lose something and still exit 0, or to hang for ever: each was found once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from portabl.budget import Budget
+from portabl.journal import Journal
+from portabl.large import LargeMover
+from portabl.model import Content, Entry, ObjectInfo
+from portabl.plan import Action, Step
+from portabl.transfer import SINGLE_MAX, Mover
+from portabl_adapters.local import LocalStorage
+
+MIB = 2**20
+
+
+def test_small_objects_read_already_and_a_large_one_under_a_watched_key_do_not_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "to").mkdir()
+    sizes = {b"a": 8 * MIB, b"b": 8 * MIB, b"My Video.mp4": SINGLE_MAX + 1}
+    for key, size in sizes.items():
+        with open(tmp_path / "from" / os.fsdecode(key), "wb") as file:
+            file.truncate(size)
+    alone, read = threading.Event(), threading.Semaphore(0)
+
+    class Source(LocalStorage):
+        def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
+            content = super().read(entry, start, length)
+            if entry.size <= SINGLE_MAX:
+                assert alone.wait(20)  # the large one is alone by now; these have all the budget
+                read.release()
+            return content
+
+    class Target(LocalStorage):
+        capabilities = replace(LocalStorage.capabilities, key_rules="store")
+
+        def stat(self, key: bytes) -> ObjectInfo:
+            if key == b"My Video.mp4" and not alone.is_set():
+                alone.set()
+                for _ in range(2):
+                    assert read.acquire(timeout=20)
+            return super().stat(key)
+
+    source, target = Source(os.fsencode(tmp_path / "from"), "from"), Target(os.fsencode(tmp_path / "to"), "to")
+    target.check(write=True)
+    large = LargeMover(Journal(tmp_path / "journal"), str(tmp_path), lambda _: None)
+    mover = Mover(source, target, Budget(16 * MIB), large, lambda: False)
+    entries = {entry.key: entry for entry in source.entries()}
+    assert set(entries) == set(sizes)
+    threads = [
+        threading.Thread(target=mover.move, args=(Step(Action.COPY, entries[key]),), daemon=True) for key in sizes
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "stuck"
+    assert {entry.key: entry.size for entry in target.entries()} == sizes
+    large.close()
+    target.close()
