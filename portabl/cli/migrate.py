@@ -65,6 +65,7 @@ def command(session: Session, /, **options: object) -> int:
         options["restore"] = manifest_folder(str(options["restore"]))
     options["proof"] = Proof(str(options["proof"]))
     options["storage_class"] = options["storage_class"] or ""
+    _calm_collector()
     job = Migration(config=session.config(), **options)  # type: ignore[arg-type]
     progress = session.progress()
     with stop_on_signals() as stop:
@@ -77,3 +78,11 @@ def command(session: Session, /, **options: object) -> int:
     else:
         session.say(report_text(report))
     return report.exit_code
+
+
+def _calm_collector() -> None:
+    """A run makes millions of values that no cycle holds: looking for cycles often costs 2 to 3 % of its CPU."""
+    import gc
+
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

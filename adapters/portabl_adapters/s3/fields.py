@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, Loss, Metadata, ObjectInfo
@@ -155,6 +154,8 @@ def _add(lines: list[Header], losses: list[Loss], field: str, wire_name: str, va
 
 def is_http_date(value: str) -> bool:
     """Whether a value is a date some store may insist on for Expires."""
+    from email.utils import parsedate_to_datetime  # slow to load, seldom needed
+
     try:
         parsedate_to_datetime(value)
     except (TypeError, ValueError):

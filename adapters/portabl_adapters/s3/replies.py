@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
 
 from portabl.model import Entry
 
@@ -130,6 +129,8 @@ def tagging_xml(tags: dict[str, str]) -> bytes:
 
 
 def _escape(text: str) -> str:
+    from xml.sax.saxutils import escape  # slow to load (it brings urllib.request), needed for writing only
+
     return escape(text, {"\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
 
 
@@ -145,7 +146,7 @@ def upload_id(body: bytes | memoryview) -> str:
 def complete_xml(tags: list[str]) -> bytes:
     """Body of CompleteMultipartUpload: ETags of all parts, in order."""
     parts = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{escape(tag)}&quot;</ETag></Part>"
+        f"<Part><PartNumber>{number}</PartNumber><ETag>&quot;{_escape(tag)}&quot;</ETag></Part>"
         for number, tag in enumerate(tags, 1)
     )
     return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
