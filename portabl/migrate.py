@@ -373,11 +373,18 @@ class _Run:
 
 
 def _amended(finding: Finding) -> Line:
-    """The record as the final look at the target leaves it."""
-    if not finding.losses:
-        return finding.line, finding.record
-    record = replace(finding.record, losses=(*finding.record.losses, *finding.losses))
-    return records.encode(record), record
+    """The record as the final look at the target leaves it.
+
+    The time shown there is kept for the next pass: an ETag says nothing of headers, and whoever replaces them makes it
+    a later one. A time that a record holds already stays, so that what happened since it was seen is looked at.
+    """
+    record = finding.record
+    target = record.target
+    if target is not None and finding.modified and not target.modified:
+        record = replace(record, target=replace(target, modified=finding.modified))
+    if finding.losses:
+        record = replace(record, losses=(*record.losses, *finding.losses))
+    return (finding.line if record is finding.record else records.encode(record)), record
 
 
 def _copy_manifest(manifest: manifests.Manifest, elsewhere: Files) -> None:

@@ -135,6 +135,7 @@ def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | No
         and entry.version == source_seen.version
         and bool(entry.etag or entry.modified or entry.version)
         and target.etag == target_seen.etag
+        and target_seen.modified in ("", target.modified)
         and not any(loss.field in _LOOK_AGAIN for loss in record.losses)
     )
 

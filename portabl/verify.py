@@ -37,7 +37,7 @@ class Finding:
     """One record held against a place. ``kind`` is "" when all is as it should be, else a kind of `report.Issue`.
 
     ``losses`` says what differs, in the words of a record; ``leaf`` is the Merkle leaf of what was found, None when
-    nothing was found or nothing was read.
+    nothing was found or nothing was read. ``modified``: the time the listing showed.
     """
 
     line: bytes
@@ -45,6 +45,7 @@ class Finding:
     kind: str = ""
     losses: tuple[Loss, ...] = ()
     leaf: bytes | None = None
+    modified: str = ""
 
 
 def pairs(
@@ -99,7 +100,7 @@ class Checker:
         if trouble[0] and self._ask_again(record):
             trouble = ("", "")
         if not trouble[0]:
-            return Finding(raw, record)
+            return Finding(raw, record, modified=entry.modified if entry else "")
         return Finding(raw, record, trouble[0], (Loss("object", trouble[1]),))
 
     def _listed_wrong(self, record: Record, entry: Entry | None) -> tuple[str, str]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+
+from kit.servers import S3Server
+from shell import shell
 
 from portabl.budget import Budget
 from portabl.journal import Journal
@@ -64,3 +68,21 @@ def test_small_objects_read_already_and_a_large_one_under_a_watched_key_do_not_w
     assert {entry.key: entry.size for entry in target.entries()} == sizes
     large.close()
     target.close()
+
+
+def test_headers_that_somebody_replaced_at_the_target_are_put_back(tmp_path: Path, moto: S3Server) -> None:
+    here, client = shell(tmp_path, moto.environment), moto.client()
+    here.configure(moto.provider_toml("old"))
+    source, target = moto.bucket(), moto.bucket()
+    command = ("migrate", f"old:{source}", f"old:{target}", "--json")
+    for key in ("replaced", "left"):
+        client.put_object(Bucket=source, Key=key, Body=b"same", CacheControl="no-store", Metadata={"a": "1"})
+    assert here.portabl(*command).code == 0
+    time.sleep(1.1)  # a listing shows seconds
+    client.put_object(Bucket=target, Key="replaced", Body=b"same")
+    again = here.portabl(*command)
+    assert again.code == 0, again.err
+    assert (again.document["copied"], again.document["unchanged"]) == (1, 1)
+    found = client.head_object(Bucket=target, Key="replaced")
+    assert (found["CacheControl"], found["Metadata"]) == ("no-store", {"a": "1"})
+    assert here.portabl(*command).document["unchanged"] == 2
