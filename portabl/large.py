@@ -67,7 +67,7 @@ class LargeMover:
             raise Refused(refused.message, key=entry.key, storage=mover.target.name) from None
         copy = _Copy(self, mover, step, entry, size)
         written = mover.guard.write(entry.key, listed=step.target is not None, write=copy.run)
-        return mover.finish(entry, copy.sha256, copy.info, copy.metadata, written, copy.known)
+        return mover.finish(entry, copy.sha256, copy.info, copy.metadata, written, copy.known, copy.way)
 
     def discard(self, target: Storage, key: bytes) -> None:
         """Abort whatever upload of ours is still open for ``key``."""
@@ -114,6 +114,7 @@ class _Copy:
         self.metadata = step.restore.metadata if step.restore else self.info.metadata
         self.known = beyond(mover.target.capabilities, self.metadata)
         self.sha256 = ""
+        self.way = "parts"
         # headers and tags went to the store when its upload began, so they belong to what is continued
         carried = hashlib.sha256(repr(sorted(self.metadata.fields().items())).encode("utf-8", "replace")).hexdigest()
         self._identity = f"{entry.etag}|{entry.modified}|{entry.version}|{entry.size}|{carried}"
@@ -122,6 +123,7 @@ class _Copy:
         """Write the object; leaves the upload open for a later run unless the object itself is at fault."""
         copied = self._server_side()
         if copied is not None:
+            self.way = "copied"
             return copied
         upload = self._open()
         self._md5 = upload.wants_md5
@@ -142,6 +144,8 @@ class _Copy:
         """A server-side copy; the source is still read once, for its SHA-256 is what the record says."""
         mover = self._mover
         if not mover.same_store or self.metadata != self.info.metadata:
+            return None
+        if self._step.restore is not None:  # only bytes that were read can be held against the manifest beforehand
             return None
         copied = mover.target.copy(mover.source, self._entry, self._entry.key, self.info)
         if copied is not None:

@@ -1,13 +1,15 @@
 """Metadata proven by shape: what a target drops or changes, it drops or changes for every object of that kind.
 
-A shape is which fields an object has and what kinds of characters their values hold. The first object of every shape
-is read back from the target; if anything differs, every further object of that shape is read back as well and its
-losses are named one by one. Shapes that come back whole cost no further request.
+A shape is which fields an object has, what kinds of characters their values hold, and whether it went in parts. The
+first object of every shape is read back from the target; if anything differs, every further object of that shape is
+read back as well and its losses are named one by one. Shapes that come back whole cost no further request.
 """
 
 from __future__ import annotations
 
+import re
 import threading
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -23,27 +25,44 @@ _FOLD = {**{ord(c): "a" for c in "abcdefghijklmnopqrstuvwxyz"}, **{ord(c): "A" f
 _FOLD |= {ord(c): "0" for c in "123456789"}
 
 
+_ESCAPED = re.compile(r"=\?[^?]*\?[bqBQ]\?[^?]*\?=|%[0-9A-Fa-f]{2}|&#?\w+;|\\.")
+"""What a careless store decodes: RFC 2047 words, percent escapes, XML entities, backslashes."""
+_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT")
+"""A date as RFC 9110 wants it; of any other, no second one is like the first."""
+_LENGTHS_EXACT = 200
+"""From this length on a limit may lie between any two lengths."""
+
+
 @lru_cache(maxsize=50_000)
 def _kind(field: str, value: str) -> str:
     """What about a value may matter to a store: its characters by kind, its length by magnitude, its edges."""
-    if field in _EXACT and len(value) <= 100:
+    if len(value) <= 100 and (field in _EXACT or (field == "expires" and not _DATE.fullmatch(value))):
         return value
-    edges = f"{value[:1] == ' '}{value[-1:] == ' '}{'  ' in value}"
-    return f"{len(value).bit_length()}{edges}{''.join(sorted({_fold(c) for c in value.translate(_FOLD)}))}"
+    length = len(value) if len(value) >= _LENGTHS_EXACT else len(value).bit_length()
+    edges = f"{_edge(value[:1])}|{_edge(value[-1:])}|{'  ' in value}{_ESCAPED.search(value) is not None}"
+    form = "" if value.isascii() or unicodedata.is_normalized("NFC", value) else "not NFC"
+    return f"{length}{edges}{form}{''.join(sorted({_fold(c) for c in value.translate(_FOLD)}))}"
+
+
+def _edge(character: str) -> str:
+    """What may be trimmed."""
+    return character if character.isspace() or character in ('"', "'") else ""
 
 
 def _fold(character: str) -> str:
+    """ASCII is itself; beyond, the Unicode category and how wide encodings make it. Cs: a byte that is no UTF-8."""
     code = ord(character)
     if code < 0x80:
         return character
-    return "é" if code < 0x100 else "世" if code < 0x10000 else "😀"
+    width = 1 if code < 0x100 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
+    return f"{unicodedata.category(character)}{width}"
 
 
-def shape(key: bytes, size: int, metadata: Metadata) -> tuple[object, ...]:
-    """The shape of an object, hashable."""
+def shape(key: bytes, size: int, metadata: Metadata, way: str = "") -> tuple[object, ...]:
+    """The shape of an object, hashable. ``way``: how it was written; stores have a code path of their own for each."""
     fields = metadata.fields()
     kinds = tuple(sorted((name, _kind(name, value)) for name, value in fields.items()))
-    return (size == 0, classes(key), kinds)
+    return (way, size == 0, classes(key), kinds)
 
 
 def compare(expected: Metadata, found: Metadata) -> tuple[Loss, ...]:
@@ -103,9 +122,9 @@ class Shapes:
         self._whole: set[tuple[object, ...]] = set()
         self._guard = threading.Lock()
 
-    def losses(self, key: bytes, size: int, metadata: Metadata) -> tuple[Loss, ...]:
+    def losses(self, key: bytes, size: int, metadata: Metadata, way: str = "") -> tuple[Loss, ...]:
         """What the target lost of this object's metadata; errors of the read-back pass through."""
-        kind = shape(key, size, metadata)
+        kind = shape(key, size, metadata, way)
         if kind in self._whole:
             return ()
         found = read_back(metadata, self._stat(key))

@@ -130,12 +130,19 @@ class Mover:
         return type(self.source) is type(self.target)
 
     def finish(
-        self, entry: Entry, sha256: str, info: ObjectInfo, metadata: Metadata, written: Written, known: Sequence[Loss]
+        self,
+        entry: Entry,
+        sha256: str,
+        info: ObjectInfo,
+        metadata: Metadata,
+        written: Written,
+        known: Sequence[Loss],
+        way: str = "",
     ) -> Outcome:
-        """Confirm what a finished write kept of the metadata, and make the record."""
+        """Confirm what a finished write kept of the metadata, and make the record. ``way``: how it was written."""
         losses = (*known, *written.losses)
         if not self._bodies_only:
-            losses += self.shapes.losses(entry.key, entry.size, without(metadata, losses))
+            losses += self.shapes.losses(entry.key, entry.size, without(metadata, losses), way)
         return Outcome(record(entry, sha256, info, metadata, written, losses), written=True)
 
     def _is_there(self, step: Step, body: Body, metadata: Metadata) -> bool:

@@ -91,10 +91,20 @@ def test_shapes_differ_where_a_store_may() -> None:
     different = [
         of(value) for value in ("a", "A", "1", "a b", " a", "a ", "a  b", "é", "世", "😀", "a+", "a%", "", "a" * 300)
     ]
+    raw = "\udce9"  # a byte that is no UTF-8
+    different += [of(value) for value in ("caf\u4e16", f"caf{raw}", "caf\u0301", "caf\x85", "\tb", "b\t", "a\tb")]
+    different += [of(value) for value in ("100% 2b", "a%2b 00", "=?B?a=?Q0", "=?a?B?0=?=", "a;& ", "&a; ")]
+    different += [of("a" * 1024), of("a" * 1025), of('"a b"'), of('a "b')]
     different += [of("a", b"a//b"), of("a", size=0), of("a", field="m"), shape(b"k", 1, Metadata(tags={"n": "a"}))]
     assert len(set(different)) == len(different)
     types = [shape(b"k", 1, Metadata({"content-type": value})) for value in ("text/html", "text/htmx")]
     assert types[0] != types[1], "stores treat content types one by one"
+    gmt, other, est = (
+        f"Thu, {day} Dec 2033 16:00:00 {zone}" for day, zone in (("01", "GMT"), ("22", "GMT"), ("01", "EST"))
+    )
+    dates = [shape(b"k", 1, Metadata({"expires": date})) for date in (gmt, other, est)]
+    assert dates[0] == dates[1] != dates[2], "a store that parses dates writes it anew in GMT"
+    assert shape(b"k", 1, Metadata(), "parts") != shape(b"k", 1, Metadata()), "multipart is another path in a store"
 
 
 def test_the_memory_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,3 +86,21 @@ def test_headers_that_somebody_replaced_at_the_target_are_put_back(tmp_path: Pat
     found = client.head_object(Bucket=target, Key="replaced")
     assert (found["CacheControl"], found["Metadata"]) == ("no-store", {"a": "1"})
     assert here.portabl(*command).document["unchanged"] == 2
+
+
+def test_a_large_body_copied_inside_a_store_is_still_held_against_the_manifest_it_is_restored_from(
+    tmp_path: Path, moto: S3Server
+) -> None:
+    here, client = shell(tmp_path, moto.environment), moto.client()
+    here.configure(moto.provider_toml("old"))
+    source, target = moto.bucket(), moto.bucket()
+    client.put_object(Bucket=source, Key="large", Body=b"a" * (SINGLE_MAX + 1))
+    first = here.portabl("migrate", f"old:{source}", "./export", "--json")
+    assert first.code == 0, first.err
+    client.put_object(Bucket=source, Key="large", Body=b"b" * (SINGLE_MAX + 1))
+    restored = here.portabl(
+        "migrate", f"old:{source}", f"old:{target}", "--json", "--restore", first.document["manifest"]
+    )
+    assert restored.code == 3, restored.out
+    assert "sha256 differs" in restored.document["losses"][0]["reason"]
+    assert moto.keys(target) == []
