@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from kit.proxy import Fault, FaultProxy
@@ -54,6 +55,37 @@ def test_a_lost_answer_does_not_take_an_older_object_for_ours(seaweed: S3Server,
         proxy.add(Fault("cut", kind="put", up=True, after=0, times=1))
         storage.write(b"k", body(b"data"), Metadata({}, {"colour": "new"}))
         assert storage.stat(b"k").metadata.user == {"colour": "new"}
+
+
+def test_a_lost_answer_does_not_take_older_tags_for_ours(seaweed: S3Server, proxy: FaultProxy) -> None:
+    with opened(seaweed, seaweed.bucket(), endpoint=proxy.endpoint) as storage:
+        storage.write(b"k", body(b"data"), Metadata(tags={"team": "old"}))
+        proxy.add(Fault("cut", kind="put", up=True, after=0, times=1))
+        storage.write(b"k", body(b"data"), Metadata(tags={"team": "new"}))
+        assert storage.stat(b"k").metadata.tags == {"team": "new"}
+
+
+@pytest.mark.parametrize("server", ["seaweed", "moto", "rgw"])
+@pytest.mark.parametrize(
+    "fault", [Fault("cut", kind="complete", up=True, times=1), Fault("lose", kind="complete", times=1)]
+)
+def test_a_lost_completion_does_not_take_an_older_object_of_the_same_parts_for_ours(
+    server: str, fault: Fault, request: pytest.FixtureRequest
+) -> None:
+    it: S3Server = request.getfixturevalue(server)
+    data = b"p" * (5 * 2**20 + 1)
+    with FaultProxy(it.endpoint) as proxy, opened(it, it.bucket(), endpoint=proxy.endpoint) as storage:
+        for colour in ("old", "new"):
+            upload = storage.upload(b"big", len(data), Metadata({}, {"colour": colour}, {"t": colour}), 5 * 2**20)
+            tags = [upload.part(1, body(data[: 5 * 2**20]), 0), upload.part(2, body(data[5 * 2**20 :]), 5 * 2**20)]
+            if colour == "new":
+                proxy.add(replace(fault))
+            upload.finish(tags, body(data).sha256)
+        found = storage.stat(b"big").metadata
+        assert (found.user, found.tags) == ({"colour": "new"}, {"t": "new"})
+        assert not storage.abandoned(b"big")
+        completions = proxy.counts["complete"] - 1
+        assert completions == (2 if fault.action == "cut" else 1)
 
 
 def test_a_lost_answer_to_complete_is_looked_up(seaweed: S3Server, proxy: FaultProxy) -> None:

@@ -159,17 +159,24 @@ class S3Storage(Storage):
         )
 
     def _arrived(self, full: bytes, body: Body, metadata: Metadata) -> Answer | None:
-        """The object's HEAD when it is, beyond doubt, what the lost PUT wrote: bytes, headers, number of tags."""
+        """The object's HEAD when it is, beyond doubt, what the lost PUT was to write: an older object of the same bytes
+        may be there instead, if the PUT never arrived.
+        """
         if not self.etag_is_md5:
             return None
         answer = self.calls.object("HEAD", full)
         if answer.status != 200 or answer.headers.get(b"content-length") != b"%d" % len(body.data):
             return None
         md5 = body.md5 or hashlib.md5(body.data).hexdigest()
-        there = fields.metadata_of(answer, NOTHING, keep_class=False)
-        same = there.headers == metadata.headers and there.user == metadata.user
-        counted = int(answer.headers.get(b"x-amz-tagging-count", b"0")) == len(metadata.tags)
-        return answer if same and counted and answer.identity[0] == md5 else None
+        return answer if answer.identity[0] == md5 and self.carries(full, answer, metadata) else None
+
+    def carries(self, full: bytes, answer: Answer, metadata: Metadata, *, with_tags: bool = True) -> bool:
+        """Whether the object whose HEAD answered carries exactly this. (The default storage class may go unsaid.)"""
+        there = self._info(answer, full, 0, "", with_tags=with_tags)
+        if there.losses or metadata.storage_class not in ("", "STANDARD", there.metadata.storage_class):
+            return False
+        tags = metadata.tags if with_tags else NOTHING
+        return replace(there.metadata, storage_class="") == replace(metadata, storage_class="", tags=tags)
 
     def agrees(self, answer: Answer, etag: str, body: Body) -> bool:
         """Whether the ETag of a stored body, where it is an MD5, is that of ``body``."""
@@ -181,7 +188,7 @@ class S3Storage(Storage):
         """Some servers take a key of nothing but slashes for the bucket, where PUT and DELETE mean something else."""
         if not full:
             raise Refused("an object without a name cannot exist in S3", key=full, storage=self.name)
-        server = self.calls.bucket("?list-type=2&max-keys=1").text(b"server")
+        server = self.calls.bucket("?list-type=2&encoding-type=url&max-keys=1").text(b"server")
         if server.startswith(_TAKES_SLASHES_FOR_THE_BUCKET):
             raise Refused("this server takes a key of slashes for the bucket itself", key=full, storage=self.name)
 

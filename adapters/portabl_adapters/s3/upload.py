@@ -81,7 +81,7 @@ class S3Upload(Upload):
                 ["Content-Type: application/xml"],
                 body,
                 digest,
-                recover=lambda: self._arrived(tags),
+                recover=lambda: self._completed(tags),
             )
             written = self._outcome(answer, tags)
             if written is not None:
@@ -96,7 +96,7 @@ class S3Upload(Upload):
             return self._written(answer, tags)
         if code in _PASSING:
             return None
-        if code == "NoSuchUpload" and (found := self._arrived(tags)) is not None:
+        if code == "NoSuchUpload" and (found := self._ours(tags)) is not None:
             return self._written(found, tags)
         raise Refused(f"refused: {code}", key=self._key) if answer.status == 200 else self._error(answer)
 
@@ -129,6 +129,24 @@ class S3Upload(Upload):
             message = "the upload was completed, but the object is not what its parts make"
             raise Corrupt(message, key=self._key, storage=self._storage.name)
         return found.identity[0]
+
+    def _ours(self, tags: Sequence[str]) -> Answer | None:
+        """The same for an upload that is gone, be it finished or aborted: what is there must carry what we gave it."""
+        found = self._arrived(tags)
+        if found is None:
+            return None
+        wanted = self._metadata  # tags that are wanted are set and looked at in any case
+        return found if self._storage.carries(self._key, found, wanted, with_tags=not wanted.tags) else None
+
+    def _completed(self, tags: Sequence[str]) -> Answer | None:
+        """The same after the answer was lost. An older object of the same parts, perhaps with other headers, may be
+        there instead if the request never arrived: then the upload is there still.
+        """
+        found = self._arrived(tags)
+        if found is None:
+            return None
+        left = self._storage.calls.object("GET", self._key, f"?max-parts=1&uploadId={quote(self.token, safe='')}")
+        return found if left.status == 404 else None
 
     def _arrived(self, tags: Sequence[str]) -> Answer | None:
         """The HEAD of the finished object when it is ours: size, number of parts and their digests."""
