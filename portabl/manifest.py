@@ -334,3 +334,14 @@ def _text(document: Mapping[str, Any]) -> bytes:
 
 def _document_sha256(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(_text(document)[:-1]).hexdigest()
+
+
+def copy(manifest: Manifest, elsewhere: Files) -> None:
+    """Segments first, manifest.json last: until then the new place holds no manifest, not even an older one."""
+    if elsewhere.url == manifest.files.url:
+        return
+    elsewhere.delete(NAME)
+    for name in (*(segment.name for segment in manifest.segments), NAME):
+        with manifest.files.open(name) as old, elsewhere.writer(name) as new:
+            while chunk := old.read(1 << 20):
+                new.write(chunk)

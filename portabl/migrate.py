@@ -169,6 +169,7 @@ class _Run:
             counts[step.action] += 1
             sizes[step.action] += step.entry.size
         there = (Action.COPY, Action.ADOPT)
+        self._warn_of_nothing(sum(counts.values()) - counts[Action.EXTRA])
         self._warnings.append("a dry run compares listings only: it knows no earlier run of this job")
         return self._report(
             objects=sum(counts.values()) - counts[Action.EXTRA],
@@ -282,7 +283,7 @@ class _Run:
             "source": self._source.name,
             "target": self._target.name,
             "filters": {"include": list(migration.include), "exclude": list(migration.exclude)},
-            "restored_from": migration.restore or "",
+            "restored_from": registry.safe_url(migration.restore or ""),
             "storage_class": migration.storage_class,
             "proof": str(migration.proof),
             "metadata_at_target": not self._target.capabilities.metadata_in_manifest,
@@ -325,8 +326,8 @@ class _Run:
         where = self._where(job, run, manifest)
         if self._migration.manifest is not None:
             elsewhere = registry.files(self._migration.manifest, self._migration.config)
-            _copy_manifest(manifest, elsewhere)
-            where = self._migration.manifest
+            manifests.copy(manifest, elsewhere)
+            where = registry.safe_url(self._migration.manifest)
         counts = manifest.counts
         job.journal.end_pass(
             run.number, "published", objects=counts["objects"], size=counts["bytes"], manifest=manifest.files.url
@@ -339,7 +340,7 @@ class _Run:
         if not job.remote:
             return manifest.files.url
         assert self._migration.state is not None
-        return f"{self._migration.state.rstrip('/')}/jobs/{job.id}/manifests/{run.number:04d}"
+        return f"{registry.safe_url(self._migration.state).rstrip('/')}/jobs/{job.id}/manifests/{run.number:04d}"
 
     # report
 
@@ -347,6 +348,7 @@ class _Run:
         counts = manifest.counts
         groups = losses.groups()
         follow = f"portabl verify {where}" if not groups else ""
+        self._warn_of_nothing(counts["objects"])
         return self._report(
             objects=counts["objects"],
             bytes=counts["bytes"],
@@ -365,6 +367,11 @@ class _Run:
             complete=not groups and manifest.root == manifest.target_root,
             next_command=follow,
         )
+
+    def _warn_of_nothing(self, objects: int) -> None:
+        """A mistyped prefix is an empty place: nothing missing there, and not what was meant."""
+        if not objects:
+            self._warnings.append(f"{self._source.name} holds nothing in scope: check its name and the filters")
 
     def _report(self, **figures: object) -> Report:
         empty = Report(source=self._source.name, target=self._target.name, proof=str(self._migration.proof))
@@ -385,11 +392,3 @@ def _amended(finding: Finding) -> Line:
     if finding.losses:
         record = replace(record, losses=(*record.losses, *finding.losses))
     return (finding.line if record is finding.record else records.encode(record)), record
-
-
-def _copy_manifest(manifest: manifests.Manifest, elsewhere: Files) -> None:
-    """Segments first, manifest.json last: until then the new place holds no manifest."""
-    for name in (*(segment.name for segment in manifest.segments), manifests.NAME):
-        with manifest.files.open(name) as old, elsewhere.writer(name) as new:
-            while chunk := old.read(1 << 20):
-                new.write(chunk)

@@ -104,3 +104,31 @@ def test_a_large_body_copied_inside_a_store_is_still_held_against_the_manifest_i
     assert restored.code == 3, restored.out
     assert "sha256 differs" in restored.document["losses"][0]["reason"]
     assert moto.keys(target) == []
+
+
+def test_a_mistyped_prefix_is_said_to_hold_nothing(tmp_path: Path, moto: S3Server) -> None:
+    here = shell(tmp_path, moto.environment)
+    here.configure(moto.provider_toml("old"))
+    bucket = moto.bucket()
+    moto.client().put_object(Bucket=bucket, Key="photos/1", Body=b"x")
+    for option in ((), ("--dry-run",)):
+        done = here.portabl("migrate", f"old:{bucket}/fotos", "./export", "--json", *option)
+        assert any("holds nothing in scope" in line for line in done.document["warnings"]), done.out
+
+
+def test_a_manifest_copied_over_an_older_one_is_never_a_mixture(tmp_path: Path) -> None:
+    here = shell(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one").write_text("1")
+    command = ("migrate", "./data", "./copy", "--manifest", "./proof", "--json")
+    assert here.portabl(*command).code == 0
+    (tmp_path / "data" / "two").write_text("2")
+    segment = tmp_path / "proof" / "segments" / "000000.jsonl.gz"
+    segment.unlink()
+    (segment / "in the way").mkdir(parents=True)
+    assert here.portabl(*command).code == 6
+    assert not (tmp_path / "proof" / "manifest.json").exists(), "the old manifest over new segments"
+    (segment / "in the way").rmdir()
+    segment.rmdir()
+    assert here.portabl(*command).code == 0
+    assert here.portabl("verify", "./proof", "--json").code == 0

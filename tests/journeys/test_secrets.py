@@ -149,7 +149,12 @@ def test_secrets_in_urls_of_other_filesystems(tmp_path: Path) -> None:
     assert all(result.code not in (0, 1) for result in done), done
     alive = watched.shell.portabl("migrate", "./data", f"memory://me:{secret}@place/x?sig={secret}", "-v", "--json")
     assert alive.code == 0, alive.err
+    kept = watched.shell.portabl(
+        *("migrate", "./data", "./copy", "-v", "--manifest", f"memory://me:{secret}@place/m?sig={secret}"),
+        *("--state", f"memory://me:{secret}@place/s?sig={secret}"),
+    )
+    assert kept.code == 0, kept.err
     status = watched.shell.portabl("status", "-v")
-    for result in (*done, alive, status):
+    for result in (*done, alive, kept, status):
         assert secret not in result.out + result.err
     assert watched.search()
