@@ -64,6 +64,9 @@ def test_a_listing_that_repeats_the_question_is_not_believed(
         asked = (b"e//f", b"p//q//r", b"/lead", b"b\\s", b"end//", b"e/./f", b"e/../e/f", b"./lead")
         assert [storage.listed(key) for key in asked] == [None] * len(asked)
         assert storage.listed(b"e/f") is not None
+    with _open(seaweed, f"{bucket}/p", monkeypatch, tmp_path) as below:
+        assert [below.listed(key) for key in (b"/q/r", b"q//r")] == [None, None]
+        assert below.listed(b"q/r") is not None
 
 
 def test_ls_of_a_disordered_store_names_every_key_once(seaweed: S3Server, tmp_path: Path) -> None:

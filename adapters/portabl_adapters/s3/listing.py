@@ -17,6 +17,8 @@ ONE_KEYS = 10
 EMPTY_PAGES_MAX = 1000
 """Pages without a key that may follow each other (Ceph has some after many deletions)."""
 _ODD_SEGMENT = re.compile(rb"^/|//|\\|(?:^|/)\.{1,2}(?:/|$)")
+_LAST_CHARACTERS = re.compile(rb"(?:\xf4\x8f\xbf\xbf)+$")
+"""Swift answers 503 to a prefix that ends with the last character of Unicode, and then for a while to all else."""
 REPLACED = "-"
 """What `replies` puts in place of a token that was no XML."""
 _DAMAGED = re.compile("[\x00-\x1f\x7f-\x9f\ufffd-\uffff]")
@@ -126,22 +128,25 @@ def one(calls: Calls, prefix: bytes, key: bytes, version: int) -> Entry | None:
     ``a/b`` under that name; so a key with such segments must be shown by a listing that was not told its name, too.
     """
     full = prefix + key
-    page = fetch(calls, full, None, "", version, keys=ONE_KEYS)
-    found = next((entry for entry in page.entries if entry.key == full), None)
-    odd = _ODD_SEGMENT.search(full, len(prefix))
-    if found is not None and odd and not _shown(calls, full[: odd.start()], full, version):
-        return None
+    if last := _LAST_CHARACTERS.search(full):
+        found = _search(calls, full[: last.start()], full, version)
+    else:
+        page = fetch(calls, full, None, "", version, keys=ONE_KEYS)
+        found = next((entry for entry in page.entries if entry.key == full), None)
+    if found is not None and (odd := _ODD_SEGMENT.search(key)):
+        found = _search(calls, prefix + key[: odd.start()], full, version)
     return found and replace(found, key=key)
 
 
-def _shown(calls: Calls, prefix: bytes, full: bytes, version: int) -> bool:
-    """Whether the listing below ``prefix`` holds ``full``; read no further than where byte order has it."""
+def _search(calls: Calls, prefix: bytes, full: bytes, version: int) -> Entry | None:
+    """The entry of ``full`` in the listing below ``prefix``, read no further than where byte order has it."""
     for page in pages(calls, prefix, None, version):
-        if any(entry.key == full for entry in page.entries):
-            return True
+        for entry in page.entries:
+            if entry.key == full:
+                return entry
         if page.entries and page.entries[-1].key > full:
-            return False
-    return False
+            break
+    return None
 
 
 def fetch(
