@@ -105,9 +105,10 @@ class Mover:
         checksum.confirm(content.info.digests, digests, entry.key, self.source.name)
         check_restore(step.restore, entry, body.sha256)
         metadata = step.restore.metadata if step.restore else content.info.metadata
+        info = with_losses_of(step.restore, content.info)
         if step.action is Action.ADOPT and self._is_there(step, body, metadata):
             assert step.target is not None
-            return Outcome(record(entry, body.sha256, content.info, metadata, _as_written(step.target)), adopted=True)
+            return Outcome(record(entry, body.sha256, info, metadata, _as_written(step.target)), adopted=True)
         known = beyond(self.target.capabilities, metadata)
         sent = without(metadata, known)
         written = self.guard.write(
@@ -115,7 +116,7 @@ class Mover:
             listed=step.target is not None,
             write=lambda: self._put(entry, body, sent, content),
         )
-        return self.finish(entry, body.sha256, content.info, metadata, written, known)
+        return self.finish(entry, body.sha256, info, metadata, written, known)
 
     def _put(self, entry: Entry, body: Body, metadata: Metadata, content: Content) -> Written:
         if self.same_store and metadata == content.info.metadata:
@@ -173,6 +174,15 @@ def check_restore(restore: Record | None, entry: Entry, sha256: str) -> None:
             f"sha256 differs from the manifest that is restored: recorded {restore.sha256}, found {sha256}",
             key=entry.key,
         )
+
+
+def with_losses_of(restore: Record | None, info: ObjectInfo) -> ObjectInfo:
+    """What could not be read when the manifest was made is missing from what is restored under it, too."""
+    if restore is None or not restore.losses:
+        return info
+    unread = [loss for loss in restore.losses if loss.field in ("headers", "user", "metadata")]
+    unread += [loss for loss in restore.losses if loss.field == "tags" and not restore.metadata.tags]
+    return replace(info, losses=(*info.losses, *unread))
 
 
 def record(

@@ -95,7 +95,9 @@ class Checker:
             raise Interrupted("stopped while the target was being checked")
         raw, record = line
         if not at_target(record):
-            return Finding(raw, record)
+            if record.losses or record.delete_marker:
+                return Finding(raw, record)
+            return Finding(raw, record, "missing", (Loss("object", "its record does not say that it arrived"),))
         trouble = self._listed_wrong(record, entry)
         if trouble[0] and self._ask_again(record):
             trouble = ("", "")

@@ -591,3 +591,14 @@ def test_two_walks_at_once_both_see_everything(target: Storage) -> None:
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(lambda _: sum(1 for _ in target.entries()), range(12)))
     assert counts == [2000] * 12
+
+
+def test_a_file_that_changed_this_instant_is_read_when_its_clock_tick_is_over(root: Path) -> None:
+    with opened(root) as storage:
+        for number in range(20):
+            (root / "f").write_text(str(number))
+            entry = storage.listed(b"f")
+            assert entry is not None
+            content = storage.read(entry)
+            assert bytes(content.data) == str(number).encode()
+            assert time.time() - (root / "f").stat().st_ctime >= 0.02, "a change right now could carry the same times"

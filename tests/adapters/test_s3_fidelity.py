@@ -20,6 +20,7 @@ from kit.servers import S3Server
 from portabl.errors import Refused, StorageError, Unreachable
 from portabl.model import Entry, Loss, Metadata
 from portabl_adapters.s3.tags import Manner
+from portabl_adapters.s3.wire import Answer
 
 KEYS = [
     *(b"sp ace", b"plus+plus", b"pct%2Fenc", b"%", b"%zz", b"q?x=1&y", b"h#x", b"c:d", b"a\\b", b"a*'()!~[]{}^`|;,@$="),
@@ -160,6 +161,14 @@ def test_hidden_tags_are_a_loss_of_every_object(seaweed: S3Server) -> None:
         for entry in entries:
             assert storage.read(entry).info.losses == (Loss("tags", "no permission to read tags"),)
         assert storage.tags.manner is Manner.HIDDEN
+
+
+def test_a_server_that_has_tags_and_does_not_announce_them_is_asked_whatever_its_name(moto: S3Server) -> None:
+    with opened(moto, moto.bucket()) as storage:
+        silent = Answer(200, [b"HTTP/1.1 200 OK\r\n", b"Server: AmazonS3\r\n"], b"")
+        for key in (b"a", b"b"):
+            storage.write(key, body(key), Metadata(tags={"t": "1"}))
+        assert [dict(storage.tags.of(key, silent)[0]) for key in (b"a", b"b")] == [{"t": "1"}] * 2
 
 
 def test_announced_tags_cost_no_request_for_objects_without(seaweed: S3Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -12,10 +13,13 @@ from kit.servers import S3Server
 from shell import shell
 
 from portabl.budget import Budget
+from portabl.files import Files
 from portabl.journal import Journal
 from portabl.large import LargeMover
-from portabl.model import Content, Entry, ObjectInfo
+from portabl.manifest import ManifestWriter
+from portabl.model import Content, Entry, Loss, Metadata, ObjectInfo, Record, Seen
 from portabl.plan import Action, Step
+from portabl.records import encode
 from portabl.transfer import SINGLE_MAX, Mover
 from portabl_adapters.local import LocalStorage
 
@@ -132,3 +136,38 @@ def test_a_manifest_copied_over_an_older_one_is_never_a_mixture(tmp_path: Path) 
     segment.rmdir()
     assert here.portabl(*command).code == 0
     assert here.portabl("verify", "./proof", "--json").code == 0
+
+
+def manifest(folder: Path, *records: Record) -> str:
+    """A manifest of these records."""
+    with ManifestWriter(Files.at(str(folder))) as writer:
+        for record in records:
+            writer.add(encode(record), record)
+        writer.finish({"target": "./data"})
+    return str(folder)
+
+
+def test_what_could_not_be_read_when_the_manifest_was_made_is_missing_from_a_restore(
+    tmp_path: Path, moto: S3Server
+) -> None:
+    here = shell(tmp_path, moto.environment)
+    here.configure(moto.provider_toml("new"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "k").write_bytes(b"x")
+    record = Record(b"k", 1, hashlib.sha256(b"x").hexdigest(), Metadata(user={"a": "1"}), target=Seen("e"))
+    hidden = replace(record, losses=(Loss("tags", "no permission to read tags"),))
+    kept_elsewhere = replace(record, losses=(Loss("user.a", "dropped by the target", "1"),))
+    for losses, code in ((hidden, 3), (kept_elsewhere, 0)):
+        where = manifest(tmp_path / f"manifest-{code}", losses)
+        done = here.portabl("migrate", "./data", f"new:{moto.bucket()}", "--restore", where, "--json")
+        assert done.code == code, (done.out, done.err)
+        assert [loss["field"] for loss in done.document["losses"]] == (["tags"] if code else [])
+
+
+def test_a_record_that_names_no_target_proves_nothing(tmp_path: Path) -> None:
+    here = shell(tmp_path)
+    (tmp_path / "data").mkdir()
+    where = manifest(tmp_path / "manifest", Record(b"k", 1, hashlib.sha256(b"x").hexdigest()))
+    for proof in ("size", "readback"):
+        done = here.portabl("verify", where, "./data", "--proof", proof, "--json")
+        assert (done.code, done.document["missing"]) == (3, 1)

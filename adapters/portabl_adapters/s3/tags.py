@@ -61,6 +61,8 @@ class Tags:
             self.manner = Manner.HIDDEN
         elif _not_implemented(answer) or b"x-openstack-request-id" in first.headers:
             self.manner = Manner.NONE
+        elif found[0] and b"x-amz-tagging-count" not in first.headers:
+            self.manner = Manner.ASK  # whatever it calls itself: it has tags and does not announce them
         elif self._announces or (self._announces is None and _announcer(first)):
             self.manner = Manner.ANNOUNCED
         else:
