@@ -12,6 +12,7 @@ from portabl.errors import ConfigError, Refused
 DEFAULT_REGION = "us-east-1"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOTS = re.compile(rb"(?:^|/)\.{1,2}(?:/|$)")
+_AWS = re.compile(r"s3[a-z0-9.-]*\.(amazonaws\.com(?:\.cn)?)")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 
 
@@ -35,6 +36,18 @@ class Address:
         if not key:
             raise Refused("an object without a name cannot exist in S3", key=key)
         return self.base + quote_from_bytes(key)
+
+    @property
+    def place(self) -> str:
+        """Service and bucket, the same however the endpoint is spelled. AWS has many; its bucket names are unique."""
+        parts = urlsplit(self.endpoint)
+        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+        if partition := _AWS.fullmatch(host):
+            return f"s3 {partition[1]} {self.bucket}"
+        where = (
+            f"{parts.scheme}://{host}:{parts.port}" if parts.port else host
+        )  # one service behind both standard ports
+        return f"s3 {where}{parts.path} {self.bucket}"
 
     @property
     def bucket_url(self) -> str:

@@ -46,7 +46,7 @@ class S3Storage(Storage):
     @property
     def place(self) -> tuple[str, bytes]:
         """Endpoint and bucket, normalised; the prefix."""
-        return f"s3 {self._address.endpoint} {self._address.bucket}", self.prefix
+        return self._address.place, self.prefix
 
     def check(self, *, write: bool) -> None:  # noqa: ARG002 - a target is listed at the end, so both need the same
         """Reachability, credentials, bucket and the permission to list, by one page of one key."""
