@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from portabl import __version__, keys, records, registry
+from portabl import __version__, keys, places, records, registry
 from portabl import manifest as manifests
 from portabl.budget import Budget
 from portabl.copying import CopyStage
-from portabl.errors import ContainerMissing, Interrupted, UsageError
+from portabl.errors import ContainerMissing, Interrupted
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.large import LargeMover
@@ -88,7 +88,11 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
         _opened(migration, migration.source) as source,
         _opened(migration, migration.target) as target,
     ):
-        _apart(source, target)
+        places.apart(source, target)
+        if migration.mirror:
+            places.not_mirrored_away(
+                target, migration.config, migration.state or str(default_root()), migration.manifest
+            )
         source.check(write=False)
         if migration.dry_run:
             with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
@@ -102,16 +106,6 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
 
 def _opened(migration: Migration, location: str) -> Storage:
     return registry.open_location(location, migration.config, threads=migration.threads, options=migration.options())
-
-
-def _apart(source: Storage, target: Storage) -> None:
-    """Refuse a target inside the source or the other way round."""
-    (here, above), (there, below) = source.place, target.place
-    if here == there and (above.startswith(below) or below.startswith(above)):
-        raise UsageError(
-            f"source and target overlap: {source.name} and {target.name}",
-            hint="choose a target outside the source",
-        )
 
 
 def _job(migration: Migration, source: Storage, target: Storage) -> Job:

@@ -171,3 +171,19 @@ def test_a_record_that_names_no_target_proves_nothing(tmp_path: Path) -> None:
     for proof in ("size", "readback"):
         done = here.portabl("verify", where, "./data", "--proof", proof, "--json")
         assert (done.code, done.document["missing"]) == (3, 1)
+
+
+def test_mirror_does_not_delete_its_own_state_and_manifest(tmp_path: Path, moto: S3Server) -> None:
+    here = shell(tmp_path, moto.environment)
+    here.configure(moto.provider_toml("new"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "k").write_bytes(b"x")
+    command, bucket = ("migrate", "./data", "--mirror"), moto.bucket()
+    here.portabl(*command, "./copy", "--state", "./copy/state").clear(2, "--mirror would delete")
+    here.portabl(*command, "./copy", "--manifest", "./copy").clear(2, "--mirror would delete")
+    here.portabl(*command, ".").clear(2)
+    here.portabl(*command, "./home").clear(2, "--mirror would delete")
+    here.portabl(*command, f"new:{bucket}", "--manifest", f"new:{bucket}/m").clear(2, "--mirror would delete")
+    assert here.portabl(*command, f"new:{bucket}/k", "--manifest", f"new:{bucket}/m").code == 0
+    assert here.portabl(*command, f"new:{bucket}/k", "--manifest", f"new:{bucket}/m").code == 0
+    assert "m/manifest.json" in moto.keys(bucket)
