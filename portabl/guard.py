@@ -74,12 +74,15 @@ class KeyGuard:
             self._exact |= hazards
         return written
 
-    def _answers(self, key: bytes) -> ObjectInfo | None:
+    def _answers(self, key: bytes, *, alias: bool = False) -> ObjectInfo | None:
+        """What the target says of this key, None when it holds nothing. An ``alias`` may be a name it cannot hold."""
         try:
             return self._target.stat(key)
         except NotFound:
             return None
         except StorageError as unclear:
+            if alias and isinstance(unclear, Refused):
+                return None
             if unclear.per_object:
                 raise
             raise Refused(
@@ -100,7 +103,7 @@ class KeyGuard:
         for alias in sorted(aliases(key)):
             if not alias.strip(b"/"):
                 continue
-            seen = self._answers(alias)
+            seen = self._answers(alias, alias=True)
             if seen is not None and seen.etag == written.etag and self._target.listed(alias) is None:
                 return True
         return False

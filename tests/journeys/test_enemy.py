@@ -187,3 +187,12 @@ def test_mirror_does_not_delete_its_own_state_and_manifest(tmp_path: Path, moto:
     assert here.portabl(*command, f"new:{bucket}/k", "--manifest", f"new:{bucket}/m").code == 0
     assert here.portabl(*command, f"new:{bucket}/k", "--manifest", f"new:{bucket}/m").code == 0
     assert "m/manifest.json" in moto.keys(bucket)
+
+
+def test_a_key_whose_other_forms_are_too_long_for_the_target_arrives(tmp_path: Path, rgw: S3Server) -> None:
+    here = shell(tmp_path, rgw.environment)
+    here.configure(rgw.provider_toml("new"))
+    source, target, key = rgw.bucket(), rgw.bucket(), "\N{LATIN SMALL LETTER E WITH ACUTE}" * 512
+    rgw.client().put_object(Bucket=source, Key=key, Body=b"x")  # decomposed, it has 1536 bytes
+    done = here.portabl("migrate", f"new:{source}", f"new:{target}", "--json")
+    assert (done.code, rgw.keys(target)) == (0, [key]), done.out
