@@ -109,6 +109,11 @@ class Journal:
             (state, utc_now(), objects, size, manifest, number),
         )
 
+    def published(self) -> frozenset[int]:
+        """Every pass whose manifest was published."""
+        rows = self._run("SELECT number FROM pass WHERE state = 'published'")
+        return frozenset(int(str(number)) for (number,) in rows)
+
     def merge_passes(self, into: int, passes: Sequence[int]) -> None:
         """All that ``passes`` recorded is now in pass ``into``."""
         marks = ",".join("?" * len(passes))

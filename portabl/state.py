@@ -133,8 +133,9 @@ class Job:
     def tidy(self) -> None:
         """Remove what interrupted runs left half-written; a finished manifest is evidence and always stays."""
         with disk_errors(self.root):
-            for path in self._manifests().values():
-                if not (path / "manifest.json").exists():
+            published = self.journal.published()
+            for number, path in self._manifests().items():
+                if number not in published and not (path / "manifest.json").exists():
                     shutil.rmtree(path)
 
     def known(self, before: int) -> Iterator[Line]:

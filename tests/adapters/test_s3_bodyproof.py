@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from kit.s3_opened import opened
 from kit.servers import S3Server
+
 from portabl_adapters.s3.bodyproof import Checked
 
 
@@ -13,7 +14,7 @@ from portabl_adapters.s3.bodyproof import Checked
     [("moto", Checked.MD5), ("seaweed", Checked.CHECKSUM), ("rgw", Checked.SIGNED)],
 )
 def test_what_a_server_checks(server: str, expected: Checked, request: pytest.FixtureRequest) -> None:
-    """moto checks nothing, SeaweedFS the checksum header, Ceph the signed hash; the asking upload is gone afterwards."""
+    """moto checks nothing, SeaweedFS the checksum header, Ceph the signed hash; the asking leaves nothing behind."""
     chosen: S3Server = request.getfixturevalue(server)
     bucket = chosen.bucket()
     with opened(chosen, bucket) as storage:

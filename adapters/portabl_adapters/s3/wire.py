@@ -291,7 +291,8 @@ class CurlHandle:
         try:
             self._curl.perform()
         except pycurl.error as error:
-            code, text = error.args[0], str(error.args[1])
+            arguments: tuple[object, ...] = error.args  # code and text
+            code, text = int(str(arguments[0])), str(arguments[-1])
             if code == pycurl.E_ABORTED_BY_CALLBACK:
                 text = "the connection was closed before an answer came"
             if not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
