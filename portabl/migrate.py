@@ -51,7 +51,7 @@ class Migration:
     exclude: tuple[str, ...] = ()
     dry_run: bool = False
     mirror: bool = False
-    threads: int = 32
+    threads: int = 64
     state: str | None = None
     manifest: str | None = None
     restore: str | None = None

@@ -159,12 +159,12 @@ def whole_segments(prefix: str) -> bytes:
     return exact if not exact or exact.endswith(b"/") else exact + b"/"
 
 
-def open_location(text: str, config: Config, *, threads: int = 32, options: Mapping[str, str] = NOTHING) -> Storage:
+def open_location(text: str, config: Config, *, threads: int = 64, options: Mapping[str, str] = NOTHING) -> Storage:
     """Open a location through its adapter. Raises UsageError or ConfigError; `Storage.check` asks if it answers."""
     return open_parsed(parse(text, config), threads=threads, options=options)
 
 
-def open_parsed(location: Location, *, threads: int = 32, options: Mapping[str, str] = NOTHING) -> Storage:
+def open_parsed(location: Location, *, threads: int = 64, options: Mapping[str, str] = NOTHING) -> Storage:
     """Open a location that was parsed before."""
     factory = adapter(location.type)
     return factory(

@@ -177,5 +177,5 @@ class Opening:
     prefix: bytes
     settings: Mapping[str, object]
     secret: Callable[[str], str | None]
-    threads: int = 32
+    threads: int = 64
     options: Mapping[str, str] = NOTHING

@@ -205,7 +205,7 @@ def verify(
     config: Config,
     *,
     proof: Proof | None = None,
-    threads: int = 32,
+    threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Verification:
@@ -268,7 +268,7 @@ def fingerprint(
     location: str,
     config: Config,
     *,
-    threads: int = 32,
+    threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Fingerprint:

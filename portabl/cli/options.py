@@ -80,7 +80,7 @@ def as_json(function: F) -> F:
 def threads(function: F) -> F:
     """``--threads``."""
     return click.option(
-        "--threads", type=click.IntRange(1, 512), default=32, show_default=True, help="Requests under way at once."
+        "--threads", type=click.IntRange(1, 512), default=64, show_default=True, help="Requests under way at once."
     )(function)
 
 
