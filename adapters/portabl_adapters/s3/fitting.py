@@ -23,11 +23,6 @@ class Fitting:
     def __init__(self) -> None:
         self._dropped: frozenset[str] = frozenset()
 
-    @property
-    def keeps_tags(self) -> bool:
-        """Whether tags have not been refused so far."""
-        return "tags" not in self._dropped
-
     def send(self, metadata: Metadata, send: Callable[[Sequence[Header]], Answer]) -> tuple[Answer, list[Loss]]:
         """``send`` the headers of ``metadata``, fewer if need be. Returns the answer, and what was left out."""
         headers, losses = request_headers(metadata, self._dropped)
