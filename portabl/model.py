@@ -45,6 +45,12 @@ HEADERS = (
 )
 """Content headers portabl carries, by their lower-case names."""
 
+NOT_HEADERS = ("storage-class", "acl")
+"""Names of `Metadata.fields` that look like a header's and are none."""
+
+LOCK = ("hold", "mode", "until")
+"""What an object lock consists of: legal hold (``ON``), retention mode, and its end (UTC, RFC 3339)."""
+
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"
 """What S3 answers for an object stored without a type; equal to having none, so it is never recorded."""
 
@@ -63,7 +69,8 @@ class Entry:
 
     ``key`` is relative to the location's prefix. ``etag``, ``modified`` and ``version`` are opaque: they are
     compared for equality, never parsed. ``problem`` says why something that is there cannot be carried
-    (a socket, an unreadable directory); such an entry is reported, never skipped.
+    (a socket, an unreadable directory); such an entry is reported, never skipped. In a listing of all versions
+    ``ordinal`` numbers those of a key from 1, oldest first, and ``delete_marker`` says that this one is a deletion.
     """
 
     key: bytes
@@ -73,40 +80,55 @@ class Entry:
     version: str = ""
     storage_class: str = ""
     problem: str = ""
+    ordinal: int = 0
+    delete_marker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What an object carries besides its bytes. ``headers`` uses the lower-case names of `HEADERS`."""
+    """What an object carries besides its bytes. ``headers`` uses the lower-case names of `HEADERS`.
+
+    ``storage_class``, ``acl`` and ``lock`` are filled in only where they are to be carried. ``lock`` has the names of
+    `LOCK`; ``acl`` is a canned name, or grants as text (see docs/fidelity.md).
+    """
 
     headers: Mapping[str, str] = NOTHING
     user: Mapping[str, str] = NOTHING
     tags: Mapping[str, str] = NOTHING
     storage_class: str = ""
+    acl: str = ""
+    lock: Mapping[str, str] = NOTHING
 
     def fields(self) -> dict[str, str]:
-        """Flat view, ``{"content-type": ..., "user.colour": ..., "tag.team": ..., "storage-class": ...}``."""
+        """Flat view, ``{"content-type": ..., "user.colour": ..., "tag.team": ..., "lock.mode": ..., "acl": ...}``."""
         flat = dict(self.headers)
         flat.update((f"user.{name}", value) for name, value in self.user.items())
         flat.update((f"tag.{name}", value) for name, value in self.tags.items())
+        flat.update((f"lock.{name}", value) for name, value in self.lock.items())
         if self.storage_class:
             flat["storage-class"] = self.storage_class
+        if self.acl:
+            flat["acl"] = self.acl
         return flat
 
     @classmethod
     def from_fields(cls, flat: Mapping[str, str]) -> Metadata:
-        """Rebuild from the flat view: the inverse of `fields`."""
+        """Rebuild from the flat view: the inverse of `fields`. A lock without a value is none."""
         headers: dict[str, str] = {}
         user: dict[str, str] = {}
         tags: dict[str, str] = {}
+        lock: dict[str, str] = {}
         for name, value in flat.items():
             if name.startswith("user."):
                 user[name[5:]] = value
             elif name.startswith("tag."):
                 tags[name[4:]] = value
-            elif name != "storage-class":
+            elif name.startswith("lock."):
+                if value:
+                    lock[name[5:]] = value
+            elif name not in NOT_HEADERS:
                 headers[name] = value
-        return cls(headers, user, tags, flat.get("storage-class", ""))
+        return cls(headers, user, tags, flat.get("storage-class", ""), flat.get("acl", ""), lock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from portabl import keys
 from portabl.errors import ManifestError
-from portabl.model import HEADERS, Loss, Metadata, Record, Seen
+from portabl.model import HEADERS, LOCK, NOT_HEADERS, Loss, Metadata, Record, Seen
 
 LINE_BYTES_MAX = 4 * 2**20
 """Longest line; the bound on memory when a manifest is read."""
@@ -29,8 +29,10 @@ INT_MAX = 2**53 - 1
 
 _Quote = Callable[[str], str]
 _HEX = re.compile(r"[0-9a-f]{64}").fullmatch
-_HEADER_NAME = re.compile(r"(?!storage-class$)[a-z0-9-]+").fullmatch
+_HEADER_NAME = re.compile(r"(?!(?:storage-class|acl)$)[a-z0-9-]+").fullmatch
 _HEADERS = frozenset(HEADERS)
+_GROUPS = ("headers", "user", "tags", "lock", "metadata")
+_LOCKS = frozenset(f"lock.{name}" for name in LOCK)
 _DECODER = json.JSONDecoder()
 
 
@@ -65,8 +67,8 @@ def leaf(record: Record) -> bytes:
 def target_leaf(record: Record) -> bytes | None:
     """The same for what the target holds: the portable part with the losses applied; None when the object is lost.
 
-    A loss of one field removes it (``became`` None) or replaces it; a loss of ``headers``, ``user``, ``tags`` or
-    ``metadata`` removes the whole group; other names (such as ``acl``) are outside the portable part.
+    A loss of one field removes it (``became`` None) or replaces it; a loss of ``headers``, ``user``, ``tags``,
+    ``lock`` or ``metadata`` removes the whole group; other names are outside the portable part.
     """
     if not record.losses:
         return leaf(record)
@@ -143,12 +145,14 @@ def _line(record: Record, quote: _Quote) -> str:
 
 def _portable(record: Record, quote: _Quote) -> str:
     sha256, metadata = record.sha256, record.metadata
+    acl = f'"acl":{quote(metadata.acl)},' if metadata.acl else ""
     marker = '"delete_marker":true,' if record.delete_marker else ""
     headers = f'"headers":{_headers(metadata.headers, quote)},' if metadata.headers else ""
     try:
         key = encode_basestring(record.key.decode("utf-8"))
     except UnicodeDecodeError:
         key = _base64(record.key)
+    lock = f',"lock":{_lock(metadata.lock, quote)}' if metadata.lock else ""
     ordinal = f',"ordinal":{_integer(record.ordinal)}' if record.ordinal else ""
     if sha256 is not None and not _HEX(sha256):
         raise ManifestError("a SHA-256 is 64 lower-case hexadecimal digits", key=record.key)
@@ -159,7 +163,7 @@ def _portable(record: Record, quote: _Quote) -> str:
     tags = f',"tags":{_group(metadata.tags, quote)}' if metadata.tags else ""
     user = f',"user":{_group(metadata.user, quote)}' if metadata.user else ""
     size = _integer(record.size)
-    return f'{{{marker}{headers}"key":{key}{ordinal}{digest},"size":{size}{storage}{tags}{user}}}'
+    return f'{{{acl}{marker}{headers}"key":{key}{lock}{ordinal}{digest},"size":{size}{storage}{tags}{user}}}'
 
 
 def _headers(headers: Mapping[str, str], quote: _Quote) -> str:
@@ -167,6 +171,13 @@ def _headers(headers: Mapping[str, str], quote: _Quote) -> str:
         if name not in _HEADERS and not _HEADER_NAME(name):
             raise ManifestError(f"not the name of a content header: {name!r}")
     return _group(headers, quote)
+
+
+def _lock(lock: Mapping[str, str], quote: _Quote) -> str:
+    for name, value in lock.items():
+        if name not in LOCK or not value:
+            raise ManifestError(f"not a part of an object lock: {name!r}")
+    return _group(lock, quote)
 
 
 def _group(group: Mapping[str, str], quote: _Quote) -> str:
@@ -242,7 +253,12 @@ def _plain(value: dict[str, Any]) -> Record:
     """A record without base64. Types are checked when it is encoded again."""
     part, target = value["object"], value.get("target")
     metadata = Metadata(
-        part.get("headers", {}), part.get("user", {}), part.get("tags", {}), part.get("storage_class", "")
+        part.get("headers", {}),
+        part.get("user", {}),
+        part.get("tags", {}),
+        part.get("storage_class", ""),
+        part.get("acl", ""),
+        part.get("lock", {}),
     )
     losses = value.get("losses")
     return Record(
@@ -263,11 +279,12 @@ def _exact(value: dict[str, Any]) -> Record:
     part = dict(value["object"])
     key = part["key"]
     part["key"] = ""
-    for group in ("headers", "tags", "user"):
+    for group in ("headers", "lock", "tags", "user"):
         if group in part:
             part[group] = _unwrap_group(part[group])
-    if "storage_class" in part:
-        part["storage_class"] = _unwrap(part["storage_class"])
+    for name in ("acl", "storage_class"):
+        if name in part:
+            part[name] = _unwrap(part[name])
     plain: dict[str, Any] = {**value, "object": part}
     for place in ("source", "target"):
         if place in plain:
@@ -301,19 +318,24 @@ def _after(metadata: Metadata, losses: Iterable[Loss]) -> Metadata:
     fields = metadata.fields()
     for loss in losses:
         name = loss.field
-        if name in ("headers", "user", "tags", "metadata"):
+        if name in _GROUPS:
             fields = {other: text for other, text in fields.items() if name not in ("metadata", _group_of(other))}
         elif loss.became is None:
             fields.pop(name, None)
-        elif name in HEADERS or name in fields or name == "storage-class" or name.startswith(("user.", "tag.")):
+        elif name in HEADERS or name in fields or _settable(name):
             fields[name] = loss.became
     return Metadata.from_fields(fields)
 
 
+def _settable(field: str) -> bool:
+    return field in NOT_HEADERS or field in _LOCKS or field.startswith(("user.", "tag."))
+
+
 def _group_of(field: str) -> str:
-    if field == "storage-class":
+    if field in NOT_HEADERS:
         return field
-    return "user" if field.startswith("user.") else "tags" if field.startswith("tag.") else "headers"
+    group = {"user": "user", "tag": "tags", "lock": "lock"}
+    return group.get(field.partition(".")[0], "headers") if "." in field else "headers"
 
 
 def _short(thing: object) -> str:

@@ -31,6 +31,7 @@ from portabl import worklog
 from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
 from portabl.journal import Journal
 from portabl.plan import Line
+from portabl.records import sort_key
 from portabl.remote_state import RemoteState
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
     from portabl.files import Files
 
+
+_Ranked = tuple[tuple[bytes, int], int, Line]
+"""Key and ordinal, how old the pass is, and the line."""
 
 UNFINISHED_MAX = 4
 COMPACT_LINES = 5_000
@@ -166,20 +170,20 @@ class Job:
             for number in unfinished:
                 shutil.rmtree(self.root / "passes" / f"{number:04d}", ignore_errors=True)
 
-    def _streams(self, passes: Sequence[int]) -> list[Iterator[tuple[bytes, int, Line]]]:
+    def _streams(self, passes: Sequence[int]) -> list[Iterator[_Ranked]]:
         return [self._tagged(rank, _pass_lines(self.root, number)) for rank, number in enumerate(passes)]
 
     @staticmethod
-    def _newest(streams: Iterable[Iterator[tuple[bytes, int, Line]]]) -> Iterator[Line]:
-        last: bytes | None = None
+    def _newest(streams: Iterable[Iterator[_Ranked]]) -> Iterator[Line]:
+        last: tuple[bytes, int] | None = None
         for key, _, line in heapq.merge(*streams, key=lambda item: (item[0], item[1])):
             if key != last:
                 last = key
                 yield line
 
     @staticmethod
-    def _tagged(rank: int, lines: Iterator[Line]) -> Iterator[tuple[bytes, int, Line]]:
-        return ((line[1].key, rank, line) for line in lines)
+    def _tagged(rank: int, lines: Iterator[Line]) -> Iterator[_Ranked]:
+        return ((sort_key(line[1]), rank, line) for line in lines)
 
     def _published(self, number: int) -> Iterator[Line]:
         from portabl import manifest

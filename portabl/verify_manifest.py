@@ -38,6 +38,7 @@ CONTENT_HEADERS = (
     b"expires",
     b"website-redirect-location",
 )
+LOCKS = (b"lock.hold", b"lock.mode", b"lock.until")
 
 
 class ManifestError(Exception):
@@ -176,7 +177,19 @@ def listed(value: dict[str, Any], name: str) -> list[Any]:
 
 def check_object(part: Any) -> dict[bytes, bytes]:
     """Check the portable part; answers its metadata as bytes by flat field name."""
-    known = {"delete_marker", "headers", "key", "ordinal", "sha256", "size", "storage_class", "tags", "user"}
+    known = {
+        "acl",
+        "delete_marker",
+        "headers",
+        "key",
+        "lock",
+        "ordinal",
+        "sha256",
+        "size",
+        "storage_class",
+        "tags",
+        "user",
+    }
     need(isinstance(part, dict) and {"key", "size"} <= set(part) <= known, "misshapen object")
     need(is_count(part["size"]) and is_count(part.get("ordinal", 1)) and part.get("ordinal", 1) > 0, "misshapen number")
     need("sha256" not in part or is_hash(part["sha256"]), "misshapen sha256")
@@ -186,14 +199,20 @@ def check_object(part: Any) -> dict[bytes, bytes]:
     if "headers" in part:
         need(isinstance(part["headers"], dict), "misshapen headers")
         for name in part["headers"]:
-            need(re.fullmatch("[a-z0-9-]+", name) and name != "storage-class", "not a header")
+            need(re.fullmatch("[a-z0-9-]+", name) and name not in ("storage-class", "acl"), "not a header")
         flat.update(group(part["headers"]))
+    if "lock" in part:
+        need(isinstance(part["lock"], dict), "misshapen lock")
+        locks = {b"lock." + name: text for name, text in group(part["lock"]).items()}
+        need(set(locks) <= set(LOCKS) and all(locks.values()), "misshapen lock")
+        flat.update(locks)
     for member, prefix in (("user", b"user."), ("tags", b"tag.")):
         if member in part:
             flat.update((prefix + name, text) for name, text in group(part[member]).items())
-    if "storage_class" in part:
-        flat[b"storage-class"] = raw(part["storage_class"])
-        need(flat[b"storage-class"], "empty storage class")
+    for member, field in (("storage_class", b"storage-class"), ("acl", b"acl")):
+        if member in part:
+            flat[field] = raw(part[member])
+            need(flat[field], "empty " + member)
     return flat
 
 
@@ -232,21 +251,25 @@ def after(
     """The portable part with the losses applied, in their order."""
     flat = dict(metadata)
     for field, became in losses:
-        if field in (b"headers", b"user", b"tags", b"metadata"):
+        if field in (b"headers", b"user", b"tags", b"lock", b"metadata"):
             flat = {name: text for name, text in flat.items() if field not in (b"metadata", member_of(name))}
         elif became is None:
             flat.pop(field, None)
-        elif field in CONTENT_HEADERS or field in flat or member_of(field) != b"headers":
+        elif (
+            field in CONTENT_HEADERS or field in LOCKS or field in flat or member_of(field) not in (b"headers", b"lock")
+        ):
             flat[field] = became
     changed: dict[str, Any] = {
         name: part[name] for name in ("delete_marker", "key", "ordinal", "sha256", "size") if name in part
     }
-    for member, cut in (("headers", 0), ("user", 5), ("tags", 4)):
+    for member, cut in (("headers", 0), ("user", 5), ("tags", 4), ("lock", 5)):
         found = {name[cut:]: text for name, text in flat.items() if member_of(name) == member.encode()}
+        found = {name: text for name, text in found.items() if text or member != "lock"}
         if found:
             changed[member] = grouped(found)
-    if flat.get(b"storage-class"):
-        changed["storage_class"] = wrapped(flat[b"storage-class"])
+    for member, field in (("storage_class", b"storage-class"), ("acl", b"acl")):
+        if flat.get(field):
+            changed[member] = wrapped(flat[field])
     return changed
 
 
@@ -256,7 +279,9 @@ def member_of(field: bytes) -> bytes:
         return b"user"
     if field.startswith(b"tag."):
         return b"tags"
-    return b"storage-class" if field == b"storage-class" else b"headers"
+    if field.startswith(b"lock."):
+        return b"lock"
+    return field if field in (b"storage-class", b"acl") else b"headers"
 
 
 class Tree:

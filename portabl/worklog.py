@@ -39,11 +39,12 @@ def lines(path: Path) -> Iterator[Line]:
 def complete_lines(path: Path, expected: int) -> Iterator[Line]:
     """The same for a pass that has all its records. Raises ManifestError when one of the ``expected`` is not there."""
     found = 0
-    last: bytes | None = None
+    last: tuple[bytes, int] | None = None
     for line in _merged(path, strict=True):
-        if last is not None and line[1].key <= last:
+        here = records.sort_key(line[1])
+        if last is not None and here <= last:
             raise _damaged(f"records in {path} are out of order")
-        last = line[1].key
+        last = here
         found += 1
         yield line
     if found != expected:
@@ -54,17 +55,21 @@ def _merged(path: Path, *, strict: bool) -> Iterator[Line]:
     names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
     main = (line for p in names if p.stem != LATE for line in _sorted(p, strict=strict))
     late = [line for p in names if p.stem == LATE for line in _sorted(p, strict=strict)]
-    return heapq.merge(main, late, key=lambda line: line[1].key)
+    return heapq.merge(main, late, key=_order)
+
+
+def _order(line: Line) -> tuple[bytes, int]:
+    return records.sort_key(line[1])
 
 
 def _sorted(path: Path, *, strict: bool) -> list[Line]:
-    """Records of one shard (a few thousand), sorted; the last of a key counts."""
-    found: dict[bytes, Line] = {}
+    """Records of one shard (a few thousand), sorted; the last of a key and ordinal counts."""
+    found: dict[tuple[bytes, int], Line] = {}
     with path.open("rb") as file:
         for raw in file:
             line = _decoded(raw)
             if line is not None:
-                found[line[1].key] = line
+                found[_order(line)] = line
             elif strict:
                 raise _damaged(f"{path} is damaged")
     return [found[key] for key in sorted(found)]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from portabl.files import Files
 from portabl.manifest import Manifest, ManifestWriter
-from portabl.model import HEADERS, Loss, Metadata, Record, Seen
+from portabl.model import HEADERS, LOCK, Loss, Metadata, Record, Seen
 from portabl.records import encode, sort_key
 
 TEXT_BYTES = st.one_of(
@@ -19,6 +19,7 @@ TEXT_BYTES = st.one_of(
 TEXT = TEXT_BYTES.map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 KEYS = st.one_of(TEXT_BYTES, st.sampled_from([b"a/b", b"a//b", b"a/../b", b"dir/", b"back\\slash", b"new\nline"]))
 GROUPS = st.dictionaries(TEXT, TEXT, max_size=3)
+LOCKS = st.dictionaries(st.sampled_from(LOCK), TEXT.filter(bool), max_size=2)
 SIZES = st.one_of(st.integers(0, 10), st.just(2**53 - 1))
 SEEN = st.builds(Seen, TEXT, TEXT, TEXT)
 HASHES = st.binary(max_size=2).map(lambda data: hashlib.sha256(data).hexdigest())
@@ -30,8 +31,8 @@ def records(draw: st.DrawFn) -> Record:
     marker = draw(st.booleans()) and draw(st.booleans())
     metadata = Metadata(draw(st.dictionaries(st.sampled_from(HEADERS), TEXT, max_size=3)), draw(GROUPS), draw(GROUPS))
     fields = st.one_of(
-        st.sampled_from(["object", "tags", "user", "headers", "metadata", "acl", "storage-class", *HEADERS]),
-        st.sampled_from([*metadata.fields(), "user.x", "tag."]),
+        st.sampled_from(["object", "tags", "user", "headers", "metadata", "acl", "storage-class", "lock", *HEADERS]),
+        st.sampled_from([*metadata.fields(), "user.x", "tag.", "lock.mode", "lock.until", "lock.x"]),
         TEXT,
     )
     texts = st.one_of(st.none(), TEXT)
@@ -40,7 +41,7 @@ def records(draw: st.DrawFn) -> Record:
         draw(KEYS),
         0 if marker else draw(SIZES),
         None if marker else draw(st.one_of(HASHES, HASHES, st.none())),
-        Metadata(metadata.headers, metadata.user, metadata.tags, draw(TEXT)),
+        Metadata(metadata.headers, metadata.user, metadata.tags, draw(TEXT), draw(TEXT), draw(LOCKS)),
         draw(st.sampled_from([0, 0, 0, 1, 7])),
         marker,
         draw(SEEN),

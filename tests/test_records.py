@@ -154,6 +154,7 @@ def test_anything_but_exactly_a_record_is_refused(line: bytes) -> None:
 def test_what_could_not_be_read_back_is_not_written() -> None:
     good = record(b"k")
     metadata = [Metadata({"Content-Type": "x"}), Metadata({"user.x": "x"}), Metadata(user={"a": "\ud800"})]
+    metadata += [Metadata({"acl": "x"}), Metadata(lock={"other": "x"}), Metadata(lock={"mode": ""})]
     bad = [
         replace(good, size=-1),
         replace(good, size=INT_MAX + 1),
@@ -175,7 +176,14 @@ def target_of(metadata: Metadata, *losses: Loss) -> bytes | None:
     return target_leaf(record(b"k", metadata=metadata, losses=losses))
 
 
-FULL = Metadata({"content-type": "a/b", "expires": "0"}, {"a": "1", "b": "2"}, {"t": "3"}, "COLD")
+FULL = Metadata(
+    {"content-type": "a/b", "expires": "0"},
+    {"a": "1", "b": "2"},
+    {"t": "3"},
+    "COLD",
+    "public-read",
+    {"mode": "GOVERNANCE", "until": "2099-01-01T00:00:00Z"},
+)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +203,13 @@ FULL = Metadata({"content-type": "a/b", "expires": "0"}, {"a": "1", "b": "2"}, {
         ([Loss("headers", "no headers")], replace(FULL, headers={})),
         ([Loss("metadata", "bodies only")], Metadata()),
         ([Loss("metadata", "gone"), Loss("user.a", "came back", None, "1")], Metadata(user={"a": "1"})),
-        ([Loss("acl", "not kept", "private", "public")], FULL),
+        ([Loss("acl", "not kept", "public-read")], replace(FULL, acl="")),
+        ([Loss("acl", "changed", "public-read", "private")], replace(FULL, acl="private")),
+        ([Loss("lock", "no locks")], replace(FULL, lock={})),
+        ([Loss("lock.until", "gone")], replace(FULL, lock={"mode": "GOVERNANCE"})),
+        ([Loss("lock.hold", "added", None, "ON")], replace(FULL, lock={**FULL.lock, "hold": "ON"})),
+        ([Loss("lock.mode", "emptied", None, ""), Loss("lock.until", "gone")], replace(FULL, lock={})),
+        ([Loss("lock.other", "unknown", None, "x"), Loss("history", "longer", None, "x")], FULL),
         ([Loss("tag.unknown", "gone")], FULL),
     ],
 )
