@@ -30,6 +30,7 @@ from portabl.shards import Shards
 from portabl.state import Job, Pass, default_root, disk_errors
 from portabl.storage import Storage
 from portabl.tally import Losses, Tally
+from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
 from portabl.verify import Checker, Finding
 
@@ -41,6 +42,7 @@ class Migration:
     ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
     whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "" or "keep".
     ``symlinks``: report, follow or keep. ``threads``: objects under way at once.
+    ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
     """
 
     source: str
@@ -57,6 +59,8 @@ class Migration:
     restore: str | None = None
     storage_class: str = ""
     symlinks: str = "report"
+    bandwidth: str = ""
+    requests_per_second: float | None = None
 
     def identity(self, source: Storage, target: Storage) -> dict[str, object]:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
@@ -84,9 +88,10 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
     on from there. Raises UsageError, ConfigError, StorageError, StateFull.
     """
     progress, stop = progress or NoProgress(), stop or threading.Event()
+    pacer = Throttle.of(migration.bandwidth, migration.requests_per_second)
     with (
-        _opened(migration, migration.source) as source,
-        _opened(migration, migration.target) as target,
+        _opened(migration, migration.source, pacer) as source,
+        _opened(migration, migration.target, pacer) as target,
     ):
         places.apart(source, target)
         if migration.mirror:
@@ -104,8 +109,9 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
             return _Run(migration, source, target, scratch, progress, stop).perform(job)
 
 
-def _opened(migration: Migration, location: str) -> Storage:
-    return registry.open_location(location, migration.config, threads=migration.threads, options=migration.options())
+def _opened(migration: Migration, location: str, pacer: Pacer | None) -> Storage:
+    config, options = migration.config, migration.options()
+    return registry.open_location(location, config, threads=migration.threads, options=options, pacer=pacer)
 
 
 def _job(migration: Migration, source: Storage, target: Storage) -> Job:

@@ -28,6 +28,8 @@ from portabl.keys import plain
 from portabl.model import NOTHING
 from portabl.providers import Config, FileProvider, FsspecProvider, Provider, S3Provider
 from portabl.storage import Opening, Storage
+from portabl.throttle import Pacer
+from portabl.wrappers import Throttled
 
 if TYPE_CHECKING:
     from portabl.files import Files
@@ -159,15 +161,24 @@ def whole_segments(prefix: str) -> bytes:
     return exact if not exact or exact.endswith(b"/") else exact + b"/"
 
 
-def open_location(text: str, config: Config, *, threads: int = 64, options: Mapping[str, str] = NOTHING) -> Storage:
+def open_location(
+    text: str,
+    config: Config,
+    *,
+    threads: int = 64,
+    options: Mapping[str, str] = NOTHING,
+    pacer: Pacer | None = None,
+) -> Storage:
     """Open a location through its adapter. Raises UsageError or ConfigError; `Storage.check` asks if it answers."""
-    return open_parsed(parse(text, config), threads=threads, options=options)
+    return open_parsed(parse(text, config), threads=threads, options=options, pacer=pacer)
 
 
-def open_parsed(location: Location, *, threads: int = 64, options: Mapping[str, str] = NOTHING) -> Storage:
-    """Open a location that was parsed before."""
+def open_parsed(
+    location: Location, *, threads: int = 64, options: Mapping[str, str] = NOTHING, pacer: Pacer | None = None
+) -> Storage:
+    """Open a location that was parsed before; with a ``pacer``, all that goes through it is throttled."""
     factory = adapter(location.type)
-    return factory(
+    storage = factory(
         Opening(
             name=location.name,
             container=location.container,
@@ -176,8 +187,12 @@ def open_parsed(location: Location, *, threads: int = 64, options: Mapping[str, 
             secret=location.provider.secret,
             threads=threads,
             options=options,
+            pacer=pacer,
         )
     )
+    if pacer is None or storage.paces_itself:
+        return storage
+    return Throttled(storage, pacer, requests=0 if location.type == "file" else 1)
 
 
 def _settings(provider: Provider) -> Mapping[str, object]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Metadata, ObjectInfo, Written
+from portabl.throttle import Pacer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,9 @@ class Storage(abc.ABC):
     """Printable location, without secrets, as the user would type it."""
 
     capabilities: Capabilities
+
+    paces_itself: bool = False
+    """Whether the adapter asks `Opening.pacer` before each of its requests; otherwise it is throttled from outside."""
 
     @property
     @abc.abstractmethod
@@ -169,6 +173,7 @@ class Opening:
     "/". ``settings``: the provider's table from portabl.toml, validated, credential references unresolved.
     ``secret(field)``: the present value of a credential field (asked again on refresh), None when it is not set; raises
     ConfigError. ``threads``: how many calls may be under way at once.
+    ``pacer``: asked before each request by adapters that pace themselves; None when there is no limit.
     ``options``: what the command asks of this place, such as ``{"storage_class": "keep", "symlinks": "follow"}``.
     """
 
@@ -179,3 +184,4 @@ class Opening:
     secret: Callable[[str], str | None]
     threads: int = 64
     options: Mapping[str, str] = NOTHING
+    pacer: Pacer | None = None

@@ -22,6 +22,7 @@ from portabl.records import at_target, leaf, target_metadata
 from portabl.report import Fingerprint, Issue, Verification
 from portabl.shapes import read_back
 from portabl.storage import Storage
+from portabl.throttle import Pacer
 
 if TYPE_CHECKING:
     from portabl.progress import Progress
@@ -208,6 +209,7 @@ def verify(
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    pacer: Pacer | None = None,
 ) -> Verification:
     """Hold a manifest against a place: ``location``, or the target the manifest itself names.
 
@@ -223,7 +225,8 @@ def verify(
     began = time.monotonic()
     loaded = manifests.load(registry.files(manifest, config))
     place = location or _own_target(loaded.document)
-    with registry.open_location(place, config, threads=threads, options=_options(loaded.document)) as storage:
+    options = _options(loaded.document)
+    with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
         storage.check(write=False)
         with Checker(storage, proof, threads, stop) as checker, _scratch() as scratch:
             listing = Listing(storage, _filters(loaded.document), scratch)
@@ -271,6 +274,7 @@ def fingerprint(
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    pacer: Pacer | None = None,
 ) -> Fingerprint:
     """The root of a place, by reading every object with its metadata and tags.
 
@@ -280,7 +284,7 @@ def fingerprint(
     from portabl.progress import NoProgress
 
     progress, stop = progress or NoProgress(), stop or threading.Event()
-    with registry.open_location(location, config, threads=threads) as storage, _scratch() as scratch:
+    with registry.open_location(location, config, threads=threads, pacer=pacer) as storage, _scratch() as scratch:
         storage.check(write=False)
         listing = Listing(storage, Filter(), scratch)
         with Reader(storage, Budget()) as reader:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "portabl").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
-NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget"}
-OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum"}
+NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "throttle"}
+OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "throttle"}
 CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore"}
 

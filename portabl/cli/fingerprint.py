@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from portabl.cli.options import as_json, common, complete_location, threads
+from portabl.cli.options import as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
@@ -24,20 +24,23 @@ Example
 @click.command("fingerprint", help=_HELP)
 @click.argument("location", metavar="LOCATION", shell_complete=complete_location)
 @threads
+@throttle
 @as_json
 @common
 @click.pass_obj
-def command(session: Session, /, location: str, threads: int) -> int:
+def command(session: Session, /, location: str, threads: int, bandwidth: str, requests_per_second: float | None) -> int:
     """See _HELP."""
     from portabl.keys import plain, show
     from portabl.registry import safe_url
     from portabl.report import issue_documents, size_text
+    from portabl.throttle import Throttle
     from portabl.verify import fingerprint
 
+    pacer = Throttle.of(bandwidth, requests_per_second)
     config, progress = session.config(), session.progress()
     with stop_on_signals() as stop:
         try:
-            found = fingerprint(location, config, threads=threads, progress=progress, stop=stop)
+            found = fingerprint(location, config, threads=threads, progress=progress, stop=stop, pacer=pacer)
         finally:
             progress.close()
     code = 3 if found.issues else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads
+from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
@@ -41,6 +41,7 @@ Proof levels
 @click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
 @click.option("--mirror", is_flag=True, help="When all else is proven, delete at DST what SRC does not hold.")
 @threads
+@throttle
 @click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest here too. Default: in the state directory.")
 @click.option("--restore", metavar="MANIFEST", help="Take headers, metadata and tags from this manifest.")

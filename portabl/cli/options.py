@@ -84,4 +84,24 @@ def threads(function: F) -> F:
     )(function)
 
 
+def throttle(function: F) -> F:
+    """``--bandwidth`` and ``--requests-per-second``."""
+    for option in (
+        click.option(
+            "--requests-per-second",
+            type=click.FloatRange(0, min_open=True),
+            metavar="N",
+            help="At most so many requests a second, to all places together.",
+        ),
+        click.option(
+            "--bandwidth",
+            default="",
+            metavar="RATE",
+            help="At most so many bytes a second in each direction: 50M, or by time of day '08:00,20M 19:00,off'.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 PROOFS = click.Choice(["size", "ingest", "readback"])

@@ -7,7 +7,7 @@ import dataclasses
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads
+from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
@@ -37,22 +37,41 @@ Line signs: - missing, * different, + not in the manifest, ! unreadable
 @click.argument("location", metavar="[LOCATION]", shell_complete=complete_location, required=False)
 @click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
 @threads
+@throttle
 @as_json
 @common
 @click.pass_obj
-def command(session: Session, /, manifest: str, location: str | None, proof: str, threads: int) -> int:
+def command(
+    session: Session,
+    /,
+    manifest: str,
+    location: str | None,
+    proof: str,
+    threads: int,
+    bandwidth: str,
+    requests_per_second: float | None,
+) -> int:
     """See _HELP."""
     from portabl.model import Proof
     from portabl.registry import safe_url
     from portabl.report import verification_document, verification_text
+    from portabl.throttle import Throttle
     from portabl.verify import verify
 
     manifest = manifest_folder(manifest)
+    pacer = Throttle.of(bandwidth, requests_per_second)
     config, progress = session.config(), session.progress()
     with stop_on_signals() as stop:
         try:
             found = verify(
-                manifest, location, config, proof=Proof(proof), threads=threads, progress=progress, stop=stop
+                manifest,
+                location,
+                config,
+                proof=Proof(proof),
+                threads=threads,
+                progress=progress,
+                stop=stop,
+                pacer=pacer,
             )
         finally:
             progress.close()

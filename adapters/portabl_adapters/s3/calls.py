@@ -25,6 +25,7 @@ from portabl.errors import (
     Throttled,
     Unreachable,
 )
+from portabl.throttle import Pacer, wait
 from portabl_adapters.s3 import replies
 from portabl_adapters.s3.address import Address, has_dot_segment
 from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
@@ -46,11 +47,20 @@ _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "Author
 class Calls:
     """All requests of one storage. Every thread has its own handle; `close` closes them all."""
 
-    def __init__(self, name: str, address: Address, credentials: Credentials, threads: int, stall_seconds: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: Address,
+        credentials: Credentials,
+        threads: int,
+        stall_seconds: int,
+        pacer: Pacer | None = None,
+    ) -> None:
         self.name = name
         self.address = address
         self.credentials = credentials
         self.pace = Pace(threads)
+        self._pacer = pacer
         self._stall_seconds = stall_seconds
         self._local = threading.local()
         self._handles: list[Transport] = []
@@ -68,14 +78,18 @@ class Calls:
         *,
         sink: Sink | None = None,
         recover: Callable[[], Answer | None] | None = None,
+        expect: int = 0,
     ) -> Answer:
         """One request about one key, retried. ``key`` is the full key, prefix included.
+
+        ``expect``: bytes that the answer will have, known before, for the throttle; others are counted afterwards.
 
         ``recover`` is asked after an answer was lost before the request is sent again: what it returns is the answer.
         """
         url = self.address.url(key) + query
+        exact = has_dot_segment(key)
         return self.call(
-            method, url, headers, body, sha256, sink=sink, recover=recover, exact=has_dot_segment(key), key=key
+            method, url, headers, body, sha256, sink=sink, recover=recover, exact=exact, key=key, expect=expect
         )
 
     def bucket(self, query: str, attempts: int = ATTEMPTS) -> Answer:
@@ -95,6 +109,7 @@ class Calls:
         exact: bool = False,
         key: bytes | None = None,
         attempts: int = ATTEMPTS,
+        expect: int = 0,
     ) -> Answer:
         """Send until there is an answer worth returning. Raises Unreachable, Throttled, AccessDenied or ConfigError."""
         renewed = False
@@ -103,6 +118,8 @@ class Calls:
             handle = self._handle(exact or not libcurl_signs(keys.access))
             answer: Answer | None = None
             lost: Lost | None = None
+            if self._pacer is not None:
+                wait(self._pacer, 1, len(body), expect)
             entered = self.pace.enter()
             try:
                 answer = handle.send(method, url, headers, body, sha256, keys, sink)
@@ -113,6 +130,8 @@ class Calls:
                     self.pace.slow_down(entered=entered)
                 elif entered:
                     self.pace.leave()
+            if answer is not None and self._pacer is not None and len(answer.body) > expect:
+                self._pacer.before(received=len(answer.body) - expect)  # whoever comes next waits for it
             if answer is not None and not _again(answer):
                 if answer.status not in (400, 401, 403) or renewed or not _expired(method, answer, keys):
                     return answer

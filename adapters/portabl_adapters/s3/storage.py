@@ -26,6 +26,8 @@ _TAKES_SLASHES_FOR_THE_BUCKET = ("SeaweedFS", "rclone")
 class S3Storage(Storage):
     """One bucket (or a prefix of it) of an S3-compatible store."""
 
+    paces_itself = True
+
     def __init__(self, opening: Opening) -> None:
         settings = opening.settings
         self.name = opening.name
@@ -36,7 +38,7 @@ class S3Storage(Storage):
         self.etag_is_md5 = settings.get("etag_is_md5") is not False
         credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
         stall_seconds = _number(settings, "stall_seconds", STALL_SECONDS)
-        self.calls = Calls(opening.name, self._address, credentials, opening.threads, stall_seconds)
+        self.calls = Calls(opening.name, self._address, credentials, opening.threads, stall_seconds, opening.pacer)
         announces = settings.get("announces_tags")
         self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
         self.fitting = Fitting()
@@ -96,7 +98,7 @@ class S3Storage(Storage):
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
             sink = None if whole and want <= SMALL else Sink(want, start)
-            answer = self.calls.object("GET", full, query, headers, sink=sink)
+            answer = self.calls.object("GET", full, query, headers, sink=sink, expect=want)
             if answer.status not in (200, 206):
                 raise self.calls.error(answer, entry.key)
             if self._is_right(answer, entry, want, sink, last_try=last_try):
