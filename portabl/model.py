@@ -213,3 +213,15 @@ class Record:
     source: Seen = field(default_factory=Seen)
     target: Seen | None = None
     losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that was found out about a place by trying it.
+
+    ``name``: "section: what"; ``outcome``: one or two words, or a number; ``detail``: what the server did, for people.
+    """
+
+    name: str
+    outcome: str
+    detail: str = ""

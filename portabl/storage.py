@@ -19,7 +19,7 @@ import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Metadata, ObjectInfo, Written
+from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Fact, Metadata, ObjectInfo, Written
 from portabl.throttle import Pacer
 
 
@@ -79,6 +79,26 @@ class Upload(abc.ABC):
         """Give the upload up and leave nothing behind."""
 
 
+class Probing(abc.ABC):
+    """How to find out what the server behind a storage really does; the storage is opened at a scratch prefix."""
+
+    @abc.abstractmethod
+    def obstacle(self) -> str:
+        """Why nothing may be tried here (objects that could not be deleted again); "" when there is no reason."""
+
+    @abc.abstractmethod
+    def server(self) -> str:
+        """What the server calls itself, "" when it does not say."""
+
+    @abc.abstractmethod
+    def facts(self) -> Iterator[Fact]:
+        """What can be tried only in this store's own language. Writes below the scratch prefix only."""
+
+    @abc.abstractmethod
+    def sweep(self) -> Sequence[bytes]:
+        """Remove every object, version, delete marker and unfinished upload below the scratch prefix; what is left."""
+
+
 class Storage(abc.ABC):
     """A location opened for reading or writing. Context manager: leaving it closes every connection."""
 
@@ -94,6 +114,11 @@ class Storage(abc.ABC):
     @abc.abstractmethod
     def place(self) -> tuple[str, bytes]:
         """(identity of store and container, prefix): equal identity and nested prefixes mean overlapping places."""
+
+    @property
+    def service(self) -> str:
+        """Identity of the store without the container: what a capability card is about."""
+        return self.place[0]
 
     @abc.abstractmethod
     def check(self, *, write: bool) -> None:
@@ -153,6 +178,10 @@ class Storage(abc.ABC):
 
     def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:  # noqa: ARG002
         """Server-side copy of a whole object from ``source``, or None when that would not preserve everything."""
+        return None
+
+    def probing(self) -> Probing | None:
+        """Ways to try out the server behind a storage opened at a scratch prefix; None where nothing depends on one."""
         return None
 
     def close(self) -> None:  # noqa: B027 - having nothing to close is fine

@@ -16,6 +16,7 @@ from portabl.errors import Interrupted, PortablError, UsageError
 
 COMMANDS = {
     "migrate": "Copy everything from SRC to DST, and prove it.",
+    "probe": "Find out by trying what the provider of LOCATION really does.",
     "verify": "Compare a location with a manifest.",
     "ls": "List every object of a location, exactly.",
     "manifest": "Look into a manifest, or derive other formats from it.",

@@ -55,8 +55,10 @@ class Calls:
         threads: int,
         stall_seconds: int,
         pacer: Pacer | None = None,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.name = name
+        self._attempts = attempts
         self.address = address
         self.credentials = credentials
         self.pace = Pace(threads)
@@ -92,7 +94,7 @@ class Calls:
             method, url, headers, body, sha256, sink=sink, recover=recover, exact=exact, key=key, expect=expect
         )
 
-    def bucket(self, query: str, attempts: int = ATTEMPTS) -> Answer:
+    def bucket(self, query: str, attempts: int = 0) -> Answer:
         """One GET about the bucket, retried."""
         return self.call("GET", self.address.bucket_url + query, attempts=attempts)
 
@@ -108,11 +110,12 @@ class Calls:
         recover: Callable[[], Answer | None] | None = None,
         exact: bool = False,
         key: bytes | None = None,
-        attempts: int = ATTEMPTS,
+        attempts: int = 0,
         expect: int = 0,
     ) -> Answer:
         """Send until there is an answer worth returning. Raises Unreachable, Throttled, AccessDenied or ConfigError."""
         renewed = False
+        attempts = min(attempts or ATTEMPTS, self._attempts)
         for attempt in range(1, attempts + 1):
             keys = self.credentials.current()
             handle = self._handle(exact or not libcurl_signs(keys.access))

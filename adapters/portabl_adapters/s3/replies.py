@@ -24,7 +24,7 @@ class Unreadable(Exception):
 
 _LISTING_ECHO = rb"Prefix|StartAfter|Marker|NextMarker|ContinuationToken|NextContinuationToken|KeyMarker|NextKeyMarker"
 _ECHO = re.compile(rb"<(" + _LISTING_ECHO + rb"|Key|Location)>[^<]*</\1>")
-_ECHO_BUT_KEYS = re.compile(rb"<(" + _LISTING_ECHO + rb")>[^<]*</\1>")
+ECHO_BUT_KEYS = re.compile(rb"<(" + _LISTING_ECHO + rb")>[^<]*</\1>")
 
 
 def parse(body: bytes | memoryview, *roots: str, echo: re.Pattern[bytes] = _ECHO) -> tuple[ET.Element, str]:
@@ -72,7 +72,7 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
     The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS
     write a space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
     """
-    root, ns = parse(body, "ListBucketResult", echo=_ECHO_BUT_KEYS)
+    root, ns = parse(body, "ListBucketResult", echo=ECHO_BUT_KEYS)
     if version == 2 and root.find(ns + "KeyCount") is None and root.find(ns + "Marker") is not None:
         raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
     encoded = root.findtext(ns + "EncodingType") == "url"
@@ -112,7 +112,7 @@ def _key(text: str, encoded: bool) -> bytes:
 
 def tag_set(body: bytes | memoryview) -> dict[str, str]:
     """Tags of an object. Raises Unreadable."""
-    root, ns = parse(body, "Tagging", echo=_ECHO_BUT_KEYS)
+    root, ns = parse(body, "Tagging", echo=ECHO_BUT_KEYS)
     found: dict[str, str] = {}
     for node in root.iter(ns + "Tag"):
         key = node.findtext(ns + "Key")
@@ -190,7 +190,7 @@ def uploads(body: bytes | memoryview, key: bytes) -> tuple[list[str], bytes, str
     Ceph encodes keys and does not say so, SeaweedFS says so and does not: both readings are tried. Below a prefix that
     is the whole key, no other key can be read as this one. Raises Unreadable.
     """
-    root, ns = parse(body, "ListMultipartUploadsResult", echo=_ECHO_BUT_KEYS)
+    root, ns = parse(body, "ListMultipartUploadsResult", echo=ECHO_BUT_KEYS)
     found = [
         node.findtext(ns + "UploadId") or ""
         for node in root.iterfind(ns + "Upload")

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
-from portabl.storage import Capabilities, Opening, Storage, Upload
+from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
 from portabl_adapters.s3 import copying, fields, listing, upload
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
-from portabl_adapters.s3.calls import Calls
+from portabl_adapters.s3.calls import ATTEMPTS, Calls
 from portabl_adapters.s3.control import Credentials
 from portabl_adapters.s3.fitting import Fitting
 from portabl_adapters.s3.tags import Tags
@@ -33,12 +33,15 @@ class S3Storage(Storage):
         self.name = opening.name
         self.prefix = opening.prefix
         self._address = parse_address(settings, opening.container)
-        self._list_version = _number(settings, "list_objects_version", 2)
+        self.list_version = _number(settings, "list_objects_version", 2)
         self._keep_class = opening.options.get("storage_class") == "keep"
         self.etag_is_md5 = settings.get("etag_is_md5") is not False
         credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
         stall_seconds = _number(settings, "stall_seconds", STALL_SECONDS)
-        self.calls = Calls(opening.name, self._address, credentials, opening.threads, stall_seconds, opening.pacer)
+        attempts = int(opening.options.get("attempts", ATTEMPTS))
+        self.calls = Calls(
+            opening.name, self._address, credentials, opening.threads, stall_seconds, opening.pacer, attempts
+        )
         announces = settings.get("announces_tags")
         self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
         self.fitting = Fitting()
@@ -50,9 +53,20 @@ class S3Storage(Storage):
         """Endpoint and bucket, normalised; the prefix."""
         return self._address.place, self.prefix
 
+    @property
+    def service(self) -> str:
+        """The endpoint, normalised."""
+        return self._address.place.rpartition(" ")[0]
+
+    def probing(self) -> Probing:
+        """Requests that tell what this server does (see `examine`)."""
+        from portabl_adapters.s3.examine import Examination
+
+        return Examination(self)
+
     def check(self, *, write: bool) -> None:  # noqa: ARG002 - a target is listed at the end, so both need the same
         """Reachability, credentials, bucket and the permission to list, by one page of one key."""
-        listing.fetch(self.calls, self.prefix, None, "", self._list_version, keys=1, attempts=CHECK_ATTEMPTS)
+        listing.fetch(self.calls, self.prefix, None, "", self.list_version, keys=1, attempts=CHECK_ATTEMPTS)
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early.
@@ -60,12 +74,12 @@ class S3Storage(Storage):
         After ListingDisordered the storage no longer promises an order, and lists in the server's.
         """
         if not self.capabilities.ordered:
-            return listing.unordered(self.calls, self.prefix, after, self._list_version)
+            return listing.unordered(self.calls, self.prefix, after, self.list_version)
         return self._in_order(after)
 
     def _in_order(self, after: bytes | None) -> Iterator[Entry]:
         try:
-            yield from listing.entries(self.calls, self.prefix, after, self._list_version)
+            yield from listing.entries(self.calls, self.prefix, after, self.list_version)
         except ListingDisordered:
             self.capabilities = replace(self.capabilities, ordered=False, after=False)
             raise
@@ -74,7 +88,7 @@ class S3Storage(Storage):
         """One request for ordinary keys, whatever the bucket holds; for one that is no UTF-8, the whole listing."""
         if listing.sayable(key) != key:
             return super().listed(key)
-        return listing.one(self.calls, self.prefix, key, self._list_version)
+        return listing.one(self.calls, self.prefix, key, self.list_version)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""
