@@ -183,7 +183,7 @@ def open_parsed(
             name=location.name,
             container=location.container,
             prefix=location.prefix,
-            settings=_settings(location.provider),
+            settings=_settings(location),
             secret=location.provider.secret,
             threads=threads,
             options=options,
@@ -195,8 +195,11 @@ def open_parsed(
     return Throttled(storage, pacer, requests=0 if location.type == "file" else 1)
 
 
-def _settings(provider: Provider) -> Mapping[str, object]:
+def _settings(location: Location) -> Mapping[str, object]:
+    provider = location.provider
     settings = _Hidden(provider.settings())
+    if isinstance(provider, S3Provider) and not provider.addressing and "." in location.container:
+        settings.pop("addressing", None)  # no certificate covers a bucket's name with dots in front of the host
     if isinstance(provider, FsspecProvider):
         settings["options"] = _Hidden(provider.resolved_options())
         if is_reference(provider.url):
@@ -286,7 +289,8 @@ def _s3_filesystem(provider: S3Provider) -> Any:
         client["region_name"] = provider.region
     if provider.insecure or provider.ca_bundle:
         client["verify"] = False if provider.insecure else provider.ca_bundle
-    config: dict[str, object] = {"s3": {"addressing_style": provider.addressing or "path"}} if provider.endpoint else {}
+    style = provider.settings().get("addressing", "path")
+    config: dict[str, object] = {"s3": {"addressing_style": style}} if provider.endpoint else {}
     if provider.endpoint:  # stores other than AWS do not know the checksum trailers that boto sends by default
         config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     return s3fs.S3FileSystem(
