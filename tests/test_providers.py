@@ -83,7 +83,7 @@ def test_literal_secret_and_insecure_are_warned_of(tmp_path: Path) -> None:
         ("[providers.old]\ntype = 'fsspec'", "[providers.old] url: is missing", ""),
         ("[providers.'a b']\ntype = 'file'\npath = '.'", "[providers.a b]: names consist of", ""),
         ("[providers.old]\ntype = 'file'\npaht = '.'", "[providers.old] paht: unknown field", "did you mean `path`?"),
-        ("[providers.old]\ntype = 's3'\nzzz = 1", "[providers.old] zzz: unknown field", "known: endpoint"),
+        ("[providers.old]\ntype = 's3'\nzzz = 1", "[providers.old] zzz: unknown field", "known: catalogue, country"),
         ("[providers.old]\ntype = 's3'\nname = 'x'", "[providers.old] name: unknown field", "known"),
         ("[providers.old]\ntype = 's3'\nparts_max = '5'", "parts_max: must be a whole number, not a string", ""),
         ("[providers.old]\ntype = 's3'\nparts_max = 0", "parts_max: must be above 0", ""),
