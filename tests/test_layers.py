@@ -19,7 +19,7 @@ ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "throttle"}
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "throttle"}
 CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing"}
-HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore"}
+HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
 
 
 def name_of(path: Path) -> str:
