@@ -8,12 +8,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from portabl import __version__, keys, places, records, registry
 from portabl import manifest as manifests
+from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
 from portabl.errors import ContainerMissing, Interrupted
@@ -23,6 +24,7 @@ from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, ahead, until_ordered
 from portabl.model import Entry, Proof, Record
 from portabl.plan import Action, Line, Step, steps
+from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
 from portabl.report import Report
@@ -43,6 +45,7 @@ class Migration:
     whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "" or "keep".
     ``symlinks``: report, follow or keep. ``threads``: objects under way at once.
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
+    ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
     """
 
     source: str
@@ -61,6 +64,8 @@ class Migration:
     symlinks: str = "report"
     bandwidth: str = ""
     requests_per_second: float | None = None
+    policy: Policy = field(default_factory=Policy)
+    policy_override: str = ""
 
     def identity(self, source: Storage, target: Storage) -> dict[str, object]:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
@@ -75,6 +80,15 @@ class Migration:
             "symlinks": self.symlinks,
         }
 
+    def decide(self) -> Decision:
+        """Whether the rules allow this run. Raises PolicyRefused when they do not; no place is touched."""
+        source, target = (registry.parse(where, self.config) for where in (self.source, self.target))
+        decision = policies.decide(
+            self.policy, source, target, self.config, proof=self.proof, override=self.policy_override
+        )
+        decision.enforce()
+        return decision
+
     def options(self) -> dict[str, str]:
         """What the command asks of both places."""
         wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
@@ -85,10 +99,11 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
     """Move everything in the source's scope to the target, prove it, and leave a manifest.
 
     ``stop`` asks for an orderly end: what is under way is finished, the report says interrupted, and the same call goes
-    on from there. Raises UsageError, ConfigError, StorageError, StateFull.
+    on from there. Raises UsageError, ConfigError, PolicyRefused, StorageError, StateFull.
     """
     progress, stop = progress or NoProgress(), stop or threading.Event()
     pacer = Throttle.of(migration.bandwidth, migration.requests_per_second)
+    decision = migration.decide()
     with (
         _opened(migration, migration.source, pacer) as source,
         _opened(migration, migration.target, pacer) as target,
@@ -101,12 +116,12 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
         source.check(write=False)
         if migration.dry_run:
             with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
-                return _Run(migration, source, target, scratch, progress, stop).rehearse()
+                return _Run(migration, decision, source, target, scratch, progress, stop).rehearse()
         target.check(write=True)
         with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
             job.tidy()
             job.compact()
-            return _Run(migration, source, target, scratch, progress, stop).perform(job)
+            return _Run(migration, decision, source, target, scratch, progress, stop).perform(job)
 
 
 def _opened(migration: Migration, location: str, pacer: Pacer | None) -> Storage:
@@ -132,6 +147,7 @@ class _Run:
     def __init__(
         self,
         migration: Migration,
+        decision: Decision,
         source: Storage,
         target: Storage,
         scratch: str,
@@ -139,6 +155,7 @@ class _Run:
         stop: threading.Event,
     ) -> None:
         self._migration = migration
+        self._decision = decision
         self._source = source
         self._target = target
         self._scratch = scratch
@@ -149,7 +166,7 @@ class _Run:
         keep = Filter.of(migration.include, migration.exclude)
         self._source_listing = Listing(source, keep, scratch)
         self._target_listing: Iterable[Entry] = Listing(target, keep, scratch)
-        self._warnings: list[str] = []
+        self._warnings = [f"policy {policies.summary(decision)}"] if decision.broken else []
         self._planned = 0
 
     def rehearse(self) -> Report:
@@ -290,6 +307,7 @@ class _Run:
             "complete": not losses.groups(),
             "started": self._started,
             "finished": utc_now(),
+            **self._decision.document(),
         }
 
     def _sweep_uploads(self, job: Job) -> None:
@@ -374,7 +392,13 @@ class _Run:
             self._warnings.append(f"{self._source.name} holds nothing in scope: check its name and the filters")
 
     def _report(self, **figures: object) -> Report:
-        empty = Report(source=self._source.name, target=self._target.name, proof=str(self._migration.proof))
+        empty = Report(
+            source=self._source.name,
+            target=self._target.name,
+            proof=str(self._migration.proof),
+            policy=policies.summary(self._decision),
+            policy_override=self._decision.override,
+        )
         elapsed = time.monotonic() - self._began
         return replace(empty, elapsed_seconds=elapsed, warnings=tuple(self._warnings), **figures)  # type: ignore[arg-type]
 

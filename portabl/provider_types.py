@@ -22,7 +22,7 @@ SECRETS = ("secret_access_key", "session_token")
 CREDENTIALS = ("access_key_id", *SECRETS)
 DERIVED = ("name", "origin", "hints")
 """Not fields of the file."""
-ABOUT = ("catalogue", "country", "owner_country")
+ABOUT = ("catalogue", "country", "owner_country", "labels")
 """Said about the place; its adapter has no use for them."""
 
 
@@ -32,6 +32,7 @@ class Provider:
 
     ``catalogue``: id of a catalogue entry. ``country``: where the data is; ``owner_country``: of the company behind
     it (both ISO 3166-1 alpha-2): the user's own word, else the catalogue's where it is documented, else "".
+    ``labels``: files of Gaia-X label credentials, relative to the configuration file (docs/labels.md).
     ``hints``: settings that follow from the catalogue; whatever is set or measured overrules them.
     """
 
@@ -40,6 +41,7 @@ class Provider:
     catalogue: str = ""
     country: str = ""
     owner_country: str = ""
+    labels: tuple[str, ...] = ()
     hints: Mapping[str, object] = field(default=NOTHING, repr=False)
     type = ""
 

@@ -35,7 +35,7 @@ class Report:
     an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
     scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
     ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
-    be done.
+    be done. ``policy``: which rules were kept or overridden, "" without rules; ``policy_override``: the reason given.
     """
 
     source: str
@@ -62,6 +62,8 @@ class Report:
     dry_run: bool = False
     warnings: tuple[str, ...] = ()
     next_command: str = ""
+    policy: str = ""
+    policy_override: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -198,6 +200,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if report.target_root:
         yield "target root", f"{report.target_root} ({'equal' if report.roots_equal else 'DIFFERENT'})"
     yield "proof", report.proof
+    if report.policy:
+        yield "policy", plain(report.policy)
     yield "time", _rate(report.elapsed_seconds, report.copied, report.bytes_copied)
     if report.issues:
         yield "issues", plain(report.issues)
@@ -269,6 +273,8 @@ def report_document(report: Report) -> dict[str, object]:
         "dry_run": report.dry_run,
         "warnings": [plain(line) for line in report.warnings],
         "next_command": plain(report.next_command),
+        "policy": plain(report.policy),
+        "policy_override": plain(report.policy_override),
         "exit_code": report.exit_code,
     }
 

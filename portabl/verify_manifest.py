@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import datetime
+import decimal
 import hashlib
 import json
 import os
@@ -335,6 +337,10 @@ def load(directory: str) -> dict[str, Any]:
     actual = hashlib.sha256(canonical(document).encode("utf-8")).hexdigest()
     need(claimed == actual, "manifest.json was edited: document_sha256 does not match")
     check_document(document)
+    try:
+        claims(document)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
+        raise ManifestError(f"policy or labels are misshapen: {type(error).__name__}") from None
     return document
 
 
@@ -453,6 +459,107 @@ def show(key: bytes) -> str:
         else:
             out.append(c if c.isprintable() else f"\\u{{{ord(c):x}}}")
     return '"' + "".join(out) + '"'
+
+
+# --- policy and labels ---------------------------------------------------------------------------------------------
+
+
+def claims(document: dict[str, Any]) -> None:
+    """Hold the members ``policy`` and ``labels`` against themselves. Their signatures need cryptography: not here."""
+    if "policy" in document:
+        check_policy(document["policy"])
+    for entry in document.get("labels", []):
+        need(isinstance(entry, dict) and set(entry) == {"evidence", "finding", "side", "token"}, "misshapen label")
+        check_label(entry["token"], entry["evidence"], entry["finding"])
+
+
+def check_policy(policy: Any) -> None:
+    """A decision says of every rule whether it held, and allows nothing else without a reason."""
+    need(isinstance(policy, dict) and isinstance(policy.get("rulings"), list) and policy["rulings"], "misshapen policy")
+    held = [isinstance(one, dict) and one.get("held") is True for one in policy["rulings"]]
+    need(policy.get("allowed") is all(held), "the policy decision is not that of its rulings")
+    override = policy.get("override")
+    need(override is None or (isinstance(override, str) and override.strip()), "misshapen policy")
+    need(all(held) or override, "a rule was broken, and no reason for going on is given")
+
+
+def check_label(token: Any, evidence: Any, finding: Any) -> None:
+    """The finding is about this token; what it calls labelled was valid then and covers the evidence by digest."""
+    good = isinstance(token, str) and isinstance(finding, dict) and isinstance(evidence, list)
+    pieces = [] if not good else [p for p in evidence if isinstance(p, dict) and set(p) == {"kind", "name", "text"}]
+    need(good and len(pieces) == len(evidence), "misshapen label")
+    need(finding.get("token_sha256") == hashlib.sha256(token.encode("utf-8")).hexdigest(), "a label of another token")
+    if finding.get("labelled") is not True:
+        return
+    steps = finding.get("steps")
+    need(isinstance(steps, list) and steps, "misshapen label")
+    need(all(isinstance(s, dict) and s.get("outcome") == "passed" for s in steps), "a label with a step not passed")
+    payload = claims_of(token)
+    start, until, at = moment(payload.get("validFrom")), moment(payload.get("validUntil")), moment(finding.get("at"))
+    need(start <= at <= until, "a label that was not valid when it was looked at")
+    need(payload["credentialSubject"].get("gx:labelLevel") == finding.get("level"), "a label of another level")
+    known = {digest_of(claims_of(one)) for one in covered(pieces)}
+    entries = payload["credentialSubject"]["gx:compliantCredentials"]
+    for entry in entries if isinstance(entries, list) else [entries]:
+        named = next((entry[name] for name in ("gx:digestSRI", "cred:digestSRI", "digestSRI") if name in entry), "")
+        need(sri(named) in known, "a label covers a credential that is not in the evidence")
+
+
+def covered(pieces: list[dict[str, Any]]) -> Iterator[str]:
+    """The credentials in the evidence, those in presentations taken out of their envelopes."""
+    for piece in pieces:
+        if piece["kind"] == "credential":
+            yield piece["text"].strip()
+        elif piece["kind"] == "presentation":
+            found = claims_of(piece["text"])["verifiableCredential"]
+            for member in found if isinstance(found, list) else [found]:
+                yield member["id"].partition(",")[2]
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """The payload of a compact JWS (RFC 7515), unproven."""
+    part = token.strip().split(".")[1]
+    found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), object_pairs_hook=members)
+    need(isinstance(found, dict), "a token without payload")
+    return cast("dict[str, Any]", found)
+
+
+def digest_of(payload: Any) -> str:
+    """SHA-256, in hex, of the RFC 8785 form, numbers with fractions included."""
+    return hashlib.sha256(jcs(payload).encode("utf-8")).hexdigest()
+
+
+def jcs(value: Any) -> str:
+    """RFC 8785 text of any JSON value."""
+    if isinstance(value, dict):
+        names = sorted(value, key=lambda name: name.encode("utf-16-be", "surrogatepass"))
+        return "{" + ",".join(jcs(name) + ":" + jcs(value[name]) for name in names) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(jcs, value)) + "]"
+    if not isinstance(value, float):
+        return json.dumps(value, ensure_ascii=False)
+    if value == int(value) and abs(value) < 1e21:
+        return str(int(value))
+    text = repr(value)
+    if "e" in text and abs(value) >= 1e-6 and abs(value) < 1e21:
+        return format(decimal.Decimal(text), "f")
+    return re.sub(r"e([+-])0+", r"e\1", text)
+
+
+def sri(text: Any) -> str:
+    """The hex digits in ``sha256-...``, which come as hex or as base64."""
+    value = str(text).partition("sha256-")[2]
+    if re.fullmatch("[0-9a-f]{64}", value):
+        return value
+    return base64.b64decode(value, validate=True).hex()
+
+
+def moment(text: Any) -> datetime.datetime:
+    """A time of RFC 3339; Python 3.9 wants an offset in digits and six digits of a second."""
+    six = re.sub(r"\.([0-9]+)", lambda digits: "." + (digits[1] + "00000")[:6], re.sub("Z$", "+00:00", str(text)))
+    found = datetime.datetime.fromisoformat(six)
+    need(found.tzinfo is not None, "a time without zone")
+    return found
 
 
 # --- files named as portabl names them -----------------------------------------------------------------------------
@@ -694,6 +801,10 @@ def main(arguments: list[str] | None = None) -> int:
     counts = document["counts"]
     out.write(f"objects      {counts['objects']}, {counts['bytes']} bytes\n")
     out.write(f"source root  {document['root']}\ntarget root  {document['target_root']}\n")
+    if "policy" in document:
+        override = document["policy"].get("override", "")
+        kept = document["policy"]["allowed"]
+        out.write("policy       " + ("kept" if kept else f"OVERRIDDEN: {ascii(override)[1:-1]}") + "\n")
     out.write(f"NOT proven: {found} differences\n" if found else "proven\n")
     return 1 if found else 0
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -64,7 +65,9 @@ def show(session: Session, /, manifest: str, records: bool) -> int:
     if session.json:
         return _show_json(session, opened, records=records)
     for name, value in opened.document.items():
-        if name != "segments":
+        if name == "labels":
+            session.say(_label_lines(value))
+        elif name != "segments":
             session.say(f"{name:<16} {_value(value)}")
     session.say(f"{'segments':<16} {len(opened.segments)}")
     for _, record in opened.records():
@@ -78,6 +81,21 @@ def _value(value: object) -> str:
     from portabl.keys import plain
 
     return plain(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+
+
+def _label_lines(labels: Sequence[Mapping[str, Any]]) -> str:
+    """A line a label; tokens and evidence are in the file, and in the JSON document."""
+    from portabl.keys import plain
+
+    lines = []
+    for label in labels:
+        found = label["finding"]
+        verdict = (
+            f"{found['level']} by {found['issuer_name']}" if found["labelled"] else f"NOT labelled ({found['state']})"
+        )
+        until = f"{verdict} until {found['valid_until']}, {len(label['evidence'])} documents as evidence"
+        lines.append(f"{'label':<16} {label['side']}: {plain(until)}")
+    return "\n".join(lines)
 
 
 def _record_text(record: Record, *, full: bool) -> str:

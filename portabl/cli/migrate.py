@@ -7,6 +7,7 @@ import click
 from portabl.cli.manifest import manifest_folder
 from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
+from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
 
 _HELP = """Copy everything from SRC to DST, and prove it.
@@ -29,6 +30,9 @@ Proof levels
   size      the target lists every key with the right size
   ingest    and its server accepted every body under the hash of the source's bytes (default)
   readback  and every byte and every field was read back from the target
+
+Rules of `[policy]` in portabl.toml and of the flags below are checked before anything is read; a run that breaks one
+is refused with exit code 5 (docs/policy.md).
 """
 
 
@@ -53,6 +57,7 @@ Proof levels
     show_default=True,
     help="Links in a local SRC: name them as not carried, carry what they point to, or carry them as links.",
 )
+@policy_options
 @as_json
 @common
 @click.pass_obj
@@ -64,6 +69,7 @@ def command(session: Session, /, **options: object) -> int:
 
     if options["restore"]:
         options["restore"] = manifest_folder(str(options["restore"]))
+    options["policy"] = policy_of(options)
     options["proof"] = Proof(str(options["proof"]))
     options["storage_class"] = options["storage_class"] or ""
     _calm_collector()

@@ -32,7 +32,8 @@ are bytes, times are seconds.
 `extra` (only at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
 `source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
 every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
-`dry_run`, `warnings`, `next_command`, `exit_code`.
+`dry_run`, `warnings`, `next_command`, `policy` (which rules were kept or overridden, "" without rules),
+`policy_override` (the reason given, or ""), `exit_code`.
 
 `verify` (`"portabl verification"`): `manifest`, `location`, `proof`; `objects`, `checked`, `bytes_checked`,
 `missing`, `size_differs`, `content_differs`, `metadata_differs`, `unreadable`, `extra`, `losses`, `issues_total`;
@@ -43,6 +44,13 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 `version`, `storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,
 `objects`, `bytes`, `issues`, `exit_code`. `status`: `root`, `jobs`, `exit_code`. `manifest show`: `manifest`,
 `records`, `complete`, `error`, `exit_code`. `manifest views`: `views`, `exit_code`.
+
+`labels verify` (`"portabl label"`): `file`, `labelled`, `state` (unreadable, no label, expired, or the furthest thing
+proven: present, signature-ok, issuer-trusted, chain-ok, digests-ok, labelled), `at`, `token_sha256`, `level`,
+`rules_version`, `engine_version`, `issuer`, `issuer_name`, `valid_from`, `valid_until`, `criteria`, `portability` and
+`european` (criterion to boolean), `labels` (service, participant or ""), `services` (`id`, `name`, `types`,
+`endpoints`, `provider`, `country`, `legal_country`), `steps` (`step`, `outcome`, `reason`, `where`), `exit_code`.
+`labels status`: `at`, `labels`, a list of the same with `provider`, `file` and `days_left`, `exit_code`.
 
 An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command
 that had begun its document closes it, with `complete` false and the `error` inside.
