@@ -313,6 +313,8 @@ def _label_documents(decision: Decision) -> Iterator[dict[str, Any]]:
         for one in labels:
             yield {
                 "side": side,
+                "provider": one.provider,
+                "endpoint": one.endpoint,
                 "token": one.token,
                 "evidence": [{"kind": p.kind, "name": p.name, "text": p.text} for p in one.evidence],
                 "finding": finding_document(one.finding),

@@ -469,7 +469,8 @@ def claims(document: dict[str, Any]) -> None:
     if "policy" in document:
         check_policy(document["policy"])
     for entry in document.get("labels", []):
-        need(isinstance(entry, dict) and set(entry) == {"evidence", "finding", "side", "token"}, "misshapen label")
+        known = {"endpoint", "evidence", "finding", "provider", "side", "token"}
+        need(isinstance(entry, dict) and set(entry) == known, "misshapen label")
         check_label(entry["token"], entry["evidence"], entry["finding"])
 
 

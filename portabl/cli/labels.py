@@ -1,4 +1,4 @@
-"""``portabl labels verify`` and ``portabl labels status``."""
+"""``portabl labels verify``, ``portabl labels status`` and ``portabl labels recheck``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portabl.cli.options import as_json, common
+from portabl.cli.options import as_json, common, complete_location
 from portabl.cli.output import Session
 
 if TYPE_CHECKING:
@@ -184,3 +184,47 @@ def _status_line(name: str, finding: Finding) -> str:
     assert problem is not None
     said = f"{finding.state}: {problem.name} {problem.outcome}: {plain(problem.reason)}"
     return f"{name:<16} -   NOT labelled{', until ' + until if until else ''}, {said}"
+
+
+_RECHECK = """Verify again the labels that a migration relied on, from the evidence in its manifest, for its time.
+
+Nothing is fetched. The exit code is 3 when a label is not proven, or is said to be another than it is.
+
+\b
+Examples
+  portabl labels recheck MANIFEST
+  portabl labels recheck MANIFEST --trust trust.toml --json
+"""
+
+
+@command.command("recheck", help=_RECHECK)
+@click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
+@click.option("--trust", metavar="FILE", help="Further clearing houses and authorities (docs/labels.md).")
+@as_json
+@common
+@click.pass_obj
+def recheck(session: Session, /, manifest: str, trust: str | None) -> int:
+    """See _RECHECK."""
+    from portabl.cli.manifest import open_manifest
+    from portabl.labels.configured import recorded
+    from portabl.labels.finding import finding_document, finding_text
+
+    opened, config = open_manifest(session, manifest), session.config()
+    entries = opened.document.get("labels", [])
+    found = recorded(entries, _trust(session, config, trust))
+    documents = [finding_document(one.finding) for one in found]
+    same = all(
+        document["labelled"] == said["finding"]["labelled"] for document, said in zip(documents, entries, strict=True)
+    )
+    code = 0 if same and all(one.finding.labelled for one in found) else 3
+    if session.json:
+        labels = [
+            {"provider": one.provider, "file": one.file, **doc} for one, doc in zip(found, documents, strict=True)
+        ]
+        session.document({"document": "portabl label recheck", "version": 1, "labels": labels, "exit_code": code})
+        return code
+    for one in found:
+        session.say(finding_text(one.finding, one.file))
+    if not found:
+        session.tell("the manifest holds no labels")
+    return code

@@ -51,6 +51,7 @@ proven: present, signature-ok, issuer-trusted, chain-ok, digests-ok, labelled), 
 `european` (criterion to boolean), `labels` (service, participant or ""), `services` (`id`, `name`, `types`,
 `endpoints`, `provider`, `country`, `legal_country`), `steps` (`step`, `outcome`, `reason`, `where`), `exit_code`.
 `labels status`: `at`, `labels`, a list of the same with `provider`, `file` and `days_left`, `exit_code`.
+`labels recheck`: `labels`, `exit_code`.
 
 An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command
 that had begun its document closes it, with `complete` false and the `error` inside.

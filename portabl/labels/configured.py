@@ -7,12 +7,15 @@ not depend on who answers at that moment.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from portabl import tables
+from portabl.errors import ManifestError
 from portabl.labels import evidence, trust
-from portabl.labels.finding import LEVELS, Finding
+from portabl.labels.finding import Finding
 from portabl.labels.sources import Piece, Sources
 from portabl.labels.trust import Trust
 from portabl.labels.verify import verify
@@ -28,8 +31,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A label a provider shows: its file, its token, the evidence that was used, and what was found."""
+    """A label a provider shows: its file, its token, the evidence that was used, and what was found.
 
+    ``endpoint``: URL of the provider's service, which the label had to name.
+    """
+
+    provider: str
+    endpoint: str
     file: str
     token: str
     evidence: tuple[Piece, ...]
@@ -60,12 +68,21 @@ def held(provider: Provider, believed: Trust, at: datetime) -> tuple[Held, ...]:
 
 
 def _held(path: str, provider: Provider, believed: Trust, at: datetime) -> Held:
-    text, sources = evidence.read(path), Sources(evidence.beside(path))
-    finding = verify(text, at=at, sources=sources, trust=believed, endpoint=endpoint_of(provider))
-    return Held(path, text.strip(), tuple(sources.used.values()), finding)
+    text, sources, endpoint = evidence.read(path), Sources(evidence.beside(path)), endpoint_of(provider)
+    finding = verify(text, at=at, sources=sources, trust=believed, endpoint=endpoint)
+    return Held(provider.name, endpoint, path, text.strip(), tuple(sources.used.values()), finding)
 
 
-def strongest(labels: tuple[Held, ...]) -> Held | None:
-    """The proven label of the highest level; None when none is proven."""
-    proven = [one for one in labels if one.finding.labelled]
-    return max(proven, key=lambda one: LEVELS.index(one.finding.level), default=None)
+def recorded(labels: Sequence[Mapping[str, Any]], believed: Trust) -> tuple[Held, ...]:
+    """The labels in a manifest, verified again: its own evidence, at the time its run asked. Raises ManifestError."""
+    try:
+        return tuple(_recorded(label, believed) for label in labels)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ManifestError(f"the labels in the manifest are misshapen: {type(error).__name__}") from error
+
+
+def _recorded(label: Mapping[str, Any], believed: Trust) -> Held:
+    pieces = tuple(Piece(p["kind"], p["name"], p["text"], "the manifest") for p in label["evidence"])
+    at, token, endpoint = datetime.fromisoformat(label["finding"]["at"]), label["token"], label["endpoint"]
+    finding = verify(token, at=at, sources=Sources(pieces), trust=believed, endpoint=endpoint)
+    return Held(label["provider"], endpoint, f"{label['side']} {label['provider']}", token, pieces, finding)

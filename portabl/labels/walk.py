@@ -90,10 +90,11 @@ def names(service: Service, endpoint: str) -> bool:
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL in one spelling, "" when it has none."""
+    """Scheme, host and port of a URL in one spelling, "" when it has none, or is of something below a host."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
     except ValueError:
         return ""
-    return f"{parts.scheme}://{parts.hostname.rstrip('.')}:{port}" if parts.hostname and port else ""
+    whole = parts.path in ("", "/") and not (parts.query or parts.fragment or "@" in parts.netloc)
+    return f"{parts.scheme}://{parts.hostname.rstrip('.')}:{port}" if parts.hostname and port and whole else ""

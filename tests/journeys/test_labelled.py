@@ -102,6 +102,16 @@ def test_what_was_known_is_in_the_manifest(country: Country) -> None:
     assert kept not in shown, "tokens are not for the terminal"
     assert verify_manifest.main([str(country.here.folder / "manifest")]) == 0
 
+    (country.here.folder / "labels" / "new.vp.jwt").unlink()
+    again = country.here.portabl("labels", "recheck", "./manifest")
+    assert again.code == 0, again.out
+    assert [line.partition(" at ")[0] for line in again.out.splitlines() if ": labelled" in line] == [
+        "source old: labelled L1",
+        "target new: labelled L1",
+    ]
+    (country.here.folder / "trust.toml").write_text("")
+    assert country.here.portabl("labels", "recheck", "./manifest").code == 3
+
 
 @pytest.mark.parametrize(
     ("name", "words"),

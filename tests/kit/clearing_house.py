@@ -99,6 +99,7 @@ def certificate(
     ca: bool = False,
     hosts: tuple[str, ...] = (),
     days: int = 365,
+    policy: str = "",
 ) -> x509.Certificate:
     """One certificate, valid from yesterday for ``days`` days."""
     now = datetime.now(UTC)
@@ -117,6 +118,9 @@ def certificate(
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         made = made.add_extension(usage, critical=True)
         made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
+    if policy:
+        policies = [x509.PolicyInformation(x509.ObjectIdentifier(policy), None)]
+        made = made.add_extension(x509.CertificatePolicies(policies), critical=False)
     if hosts:
         made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(h) for h in hosts]), critical=False)
     return made.sign(issuer_key, hashes.SHA256())
@@ -143,10 +147,10 @@ class Authority:
         return certificate(self.name, key(self.name), self.name, key(self.name), ca=True)
 
     @cache
-    def chain(self, private: Key, host: str, days: int = 365) -> str:
+    def chain(self, private: Key, host: str, days: int = 365, policy: str = "") -> str:
         """Leaf and intermediate for a key."""
         inner = f"{self.name} Issuing"
-        leaf = certificate(host, private, inner, key(inner), hosts=(host,), days=days)
+        leaf = certificate(host, private, inner, key(inner), hosts=(host,), days=days, policy=policy)
         return pem(leaf, certificate(inner, key(inner), self.name, key(self.name), ca=True))
 
 

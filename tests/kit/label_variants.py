@@ -514,6 +514,18 @@ def _(case: Case) -> None:
     case.label_members()
 
 
+@forged("a service below a path of the provider's host", "provider")
+def _(case: Case) -> None:
+    case.members[3]["credentialSubject"]["gx:endpoint"] = {"gx:endpointURL": case.endpoint + "/tenants/4711"}
+    case.label_members()
+
+
+@forged("the provider's host over http instead of https", "provider")
+def _(case: Case) -> None:
+    case.members[3]["credentialSubject"]["gx:endpoint"] = {"gx:endpointURL": case.endpoint.replace("https:", "http:")}
+    case.label_members()
+
+
 @forged("a service at a host that only ends like the provider's", "provider")
 def _(case: Case) -> None:
     case.members[3]["credentialSubject"]["gx:endpoint"] = {"gx:endpointURL": "https://evil-s3.cloud.example"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit.clearing_house import Case, House, digest, jwk, key, sign
+from kit.clearing_house import Authority, Case, House, digest, jwk, key, sign
 from kit.label_variants import VARIANTS, Variant, table
 
 from portabl.labels.finding import Finding
@@ -161,18 +161,12 @@ def _relative_key(case: Case) -> None:
 def _es256(case: Case) -> None:
     case.header["alg"], case.key = "ES256", key("ec house")
     case.documents[HOUSE.did]["verificationMethod"][0]["publicKeyJwk"] = jwk(case.key)
-    case.chain = _authority_chain(case)
+    case.chain = Authority().chain(case.key, "localhost")
 
 
 def _rs256(case: Case) -> None:
     case.header["alg"] = "RS256"
     case.documents[HOUSE.did]["verificationMethod"][0]["publicKeyJwk"]["alg"] = "RS256"
-
-
-def _authority_chain(case: Case) -> str:
-    from kit.clearing_house import Authority
-
-    return Authority().chain(case.key, "localhost")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +237,23 @@ def test_roots_of_this_machine_do_not_vouch_for_our_house() -> None:
     found = check(case, trust=Trust({HOUSE.did: own}))
     assert outcomes(found)["chain"] in ("failed", "not checked")
     assert not found.labelled
+
+
+def test_authorities_of_this_machine_count_for_extended_validation_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = HOUSE.case()
+    (tmp_path / "roots.pem").write_text(case.roots)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    machine = Trust({HOUSE.did: ClearingHouse(HOUSE.did, "test house")})
+    found = {step.name: step.reason for step in check(case, trust=machine).steps if step.outcome is Outcome.FAILED}
+    assert list(found) == ["chain"]
+    assert "extended validation" in found["chain"]
+    case.chain = Authority().chain(case.key, "localhost", policy="2.23.140.1.1")
+    assert check(case, trust=machine).labelled
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    assert outcomes(check(case, trust=machine))["chain"] == "not checked"
 
 
 def test_nobody_asked_for_a_provider() -> None:
