@@ -32,7 +32,7 @@ class CopyStage:
         self._threads = threads
         self._stop = stop
         self._halted = False
-        self._breaker = _Breaker(mover.target.name)
+        self._breaker = Breaker(mover.target.name)
         mover.halt = self.halted
 
     def halted(self) -> bool:
@@ -122,7 +122,7 @@ class CopyStage:
         self._progress.advance(1, entry.size if entry.size <= SINGLE_MAX else 0)
 
 
-class _Breaker:
+class Breaker:
     """Decides when failing objects mean a failing place."""
 
     def __init__(self, target: str) -> None:
@@ -131,6 +131,7 @@ class _Breaker:
         self._ever_worked = False
 
     def worked(self) -> None:
+        """An object arrived."""
         self._in_a_row = 0
         self._ever_worked = True
 

@@ -97,7 +97,7 @@ class KeyGuard:
             return  # some servers take such a DELETE for one of the bucket
         seen = self._answers(key)
         if seen is not None and (not written.etag or seen.etag == written.etag):
-            self._target.delete(key)
+            self._target.take_back(key, written.version)
 
     def _merges(self, key: bytes, written: Written) -> bool:
         for alias in sorted(aliases(key)):

@@ -109,7 +109,7 @@ class _Copy:
         self._tags: dict[int, str] = {}
         self._held: OpenUpload | None = None
         self._md5 = False
-        self.info: ObjectInfo = mover.source.stat(entry.key)
+        self.info: ObjectInfo = mover.source.look(entry)
         if self.info.size != entry.size or (entry.etag and self.info.etag != entry.etag):
             raise Changed("changed after it was listed", key=entry.key, storage=mover.source.name)
         self.metadata = step.restore.metadata if step.restore else self.info.metadata

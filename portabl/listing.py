@@ -66,6 +66,29 @@ class Listing:
             raise
 
 
+class VersionListing(Listing):
+    """The same for all versions of every key: ordered by key, then from the oldest on."""
+
+    def __iter__(self) -> Iterator[Entry]:
+        entries = (entry for entry in self.storage.versions() if self._keep.admits(entry.key))
+        if self._sort:  # stable: the versions of a key stay in their order
+            return self._in_order(sort(entries, self._scratch), ListingBroken)
+        return self._in_order(entries, ListingDisordered)
+
+    def _in_order(self, entries: Iterable[Entry], wrong: type[ListingBroken]) -> Iterator[Entry]:
+        last = (b"", 0)
+        for entry in entries:
+            here = (entry.key, entry.ordinal)
+            if here <= last:
+                self._sort = True
+                message = (
+                    f"listed version {entry.ordinal} of {show(entry.key)} after version {last[1]} of {show(last[0])}"
+                )
+                raise wrong(message, key=entry.key, storage=self.storage.name)
+            last = here
+            yield entry
+
+
 def until_ordered(attempt: Callable[[], T]) -> T:
     """Run ``attempt`` again when a listing in it turned out to be disordered; that listing is sorted the next time.
 

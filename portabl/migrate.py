@@ -12,18 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from portabl import __version__, keys, places, records, registry
+from portabl import __version__, histories, keys, places, records, registry
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
-from portabl.errors import ContainerMissing, Interrupted
+from portabl.errors import ContainerMissing, Interrupted, UsageError
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.large import LargeMover
-from portabl.listing import Filter, Listing, ahead, until_ordered
+from portabl.listing import Filter, Listing, VersionListing, ahead, until_ordered
 from portabl.model import Entry, Proof, Record
-from portabl.plan import Action, Line, Step, steps
+from portabl.plan import Action, History, Line, Step, steps
+from portabl.plan import histories as planned_histories
 from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
@@ -46,6 +47,7 @@ class Migration:
     ``symlinks``: report, follow or keep. ``threads``: objects under way at once.
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
     ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
+    ``versions``: "current", or "all" to carry every version and delete marker of each key, oldest first.
     """
 
     source: str
@@ -66,6 +68,19 @@ class Migration:
     requests_per_second: float | None = None
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
+    versions: str = "current"
+
+    @property
+    def all_versions(self) -> bool:
+        """Whether histories are carried, not only what is current."""
+        return self.versions == "all"
+
+    def check(self) -> None:
+        """Refuse options that contradict each other. Raises UsageError."""
+        if self.all_versions and self.mirror:
+            raise UsageError("`--mirror` deletes, and a history is never changed", hint="leave one of both options out")
+        if self.all_versions and self.restore:
+            raise UsageError("`--restore` puts back one version of each object", hint="leave `--versions all` out")
 
     def identity(self, source: Storage, target: Storage) -> dict[str, object]:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
@@ -78,6 +93,7 @@ class Migration:
             "restore": registry.safe_url(self.restore or ""),
             "storage_class": self.storage_class,
             "symlinks": self.symlinks,
+            "versions": self.versions,
         }
 
     def decide(self) -> Decision:
@@ -91,7 +107,7 @@ class Migration:
 
     def options(self) -> dict[str, str]:
         """What the command asks of both places."""
-        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks, "versions": self.versions}
         return {name: value for name, value in wanted.items() if value}
 
 
@@ -103,6 +119,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
     """
     progress, stop = progress or NoProgress(), stop or threading.Event()
     pacer = Throttle.of(migration.bandwidth, migration.requests_per_second)
+    migration.check()
     decision = migration.decide()
     with (
         _opened(migration, migration.source, pacer) as source,
@@ -114,6 +131,8 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
                 target, migration.config, migration.state or str(default_root()), migration.manifest
             )
         source.check(write=False)
+        if migration.all_versions:
+            histories.check(source, target)
         if migration.dry_run:
             with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
                 return _Run(migration, decision, source, target, scratch, progress, stop).rehearse()
@@ -164,8 +183,9 @@ class _Run:
         self._began = time.monotonic()
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
-        self._source_listing = Listing(source, keep, scratch)
-        self._target_listing: Iterable[Entry] = Listing(target, keep, scratch)
+        listing = VersionListing if migration.all_versions else Listing
+        self._source_listing = listing(source, keep, scratch)
+        self._target_listing: Iterable[Entry] = listing(target, keep, scratch)
         self._warnings = [f"policy {policies.summary(decision)}"] if decision.broken else []
         self._planned = 0
 
@@ -177,7 +197,22 @@ class _Run:
             if not self._target.capabilities.metadata_in_manifest:
                 raise
             self._target_listing = ()  # a directory that the real run would make
-        return until_ordered(self._rehearsal)
+        return until_ordered(self._rehearsal_of_histories if self._migration.all_versions else self._rehearsal)
+
+    def _rehearsal_of_histories(self) -> Report:
+        objects = size = copied = bytes_copied = extra = 0
+        for step in self._plan_histories(iter(())):
+            objects += sum(not entry.delete_marker for entry in step.source)
+            size += sum(entry.size for entry in step.source)
+            copied += len(step.source[len(step.target) :])
+            bytes_copied += sum(entry.size for entry in step.source[len(step.target) :])
+            extra += len(step.target[len(step.source) :])
+        self._warn_of_nothing(objects)
+        self._warnings.append(
+            "a dry run counts versions only: whether those that are there are the same is not looked at"
+        )
+        figures = {"objects": objects, "bytes": size, "copied": copied, "bytes_copied": bytes_copied, "extra": extra}
+        return self._report(dry_run=True, complete=True, **figures)
 
     def _rehearsal(self) -> Report:
         counts: dict[Action, int] = dict.fromkeys(Action, 0)
@@ -236,9 +271,12 @@ class _Run:
         shards = Shards(run, job.journal, job.shard_closed)
         large = LargeMover(job.journal, self._scratch, lambda size: self._progress.advance(0, size))
         mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
-        stage = CopyStage(mover, shards, tally, self._progress, self._migration.threads, self._stop)
+        known, threads = job.known(run.number), self._migration.threads
         try:
-            return stage.run(self._plan(job.known(run.number)))
+            if self._migration.all_versions:
+                stage = histories.HistoryStage(mover, large, shards, tally, self._progress, threads, self._stop)
+                return stage.run(self._plan_histories(known))
+            return CopyStage(mover, shards, tally, self._progress, threads, self._stop).run(self._plan(known))
         except BaseException:
             job.journal.end_pass(run.number, "interrupted", objects=tally.copied, size=tally.bytes_copied)
             raise
@@ -248,6 +286,9 @@ class _Run:
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)
         return steps(source, self._target_listing, known, self._restored())
+
+    def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
+        return planned_histories(ahead(self._source_listing, self._expect), self._target_listing, known)
 
     def _expect(self, objects: int) -> None:
         self._planned = objects
@@ -276,7 +317,7 @@ class _Run:
         self._progress.expect(self._planned)
         with (
             extras,
-            Checker(self._target, self._migration.proof, self._migration.threads, self._stop) as checker,
+            self._checker() as checker,
             manifests.ManifestWriter(files, replace=True) as writer,
         ):
             for finding in checker.check(run.lines(), self._target_listing, extra):
@@ -285,6 +326,10 @@ class _Run:
                 writer.add(line, record)
                 self._progress.advance(1, record.size)
             return writer.finish(self._document(losses)), losses
+
+    def _checker(self) -> Checker:
+        migration = self._migration
+        return Checker(self._target, migration.proof, migration.threads, self._stop, versions=migration.all_versions)
 
     def _extras(self) -> TextIO:
         return open(self._extras_path, "w", encoding="utf-8")
@@ -302,6 +347,7 @@ class _Run:
             "filters": {"include": list(migration.include), "exclude": list(migration.exclude)},
             "restored_from": registry.safe_url(migration.restore or ""),
             "storage_class": migration.storage_class,
+            "versions": migration.versions,
             "proof": str(migration.proof),
             "metadata_at_target": not self._target.capabilities.metadata_in_manifest,
             "complete": not losses.groups(),

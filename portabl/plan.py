@@ -8,11 +8,13 @@ candidate for adoption, which the transfer proves by reading.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from portabl.checksum import MD5_ETAG
+from portabl.errors import Refused
 from portabl.model import Entry, Record
 
 T = TypeVar("T")
@@ -142,3 +144,74 @@ def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | No
 
 def _same_digest(source_etag: str, target_etag: str) -> bool:
     return source_etag == target_etag and MD5_ETAG.fullmatch(source_etag) is not None
+
+
+HISTORY_MAX = 100_000
+"""Versions of one key that are held in memory at once (about 40 MB); a key with more is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All versions of one key, oldest first: as the source lists them, as the target does, and what records say of
+    them by the source's version id.
+    """
+
+    key: bytes
+    source: tuple[Entry, ...] = ()
+    target: tuple[Entry, ...] = ()
+    known: Mapping[str, Line] = field(default_factory=dict)
+
+    def settled(self) -> list[Line]:
+        """Lines of the leading versions that source and target still show as their records say."""
+        lines: list[Line] = []
+        for entry, there in zip(self.source, self.target, strict=False):
+            line = self.known.get(entry.version)
+            if line is None or not _same_version(entry, there, line[1]):
+                break
+            lines.append(line)
+        return lines
+
+
+def _same_version(entry: Entry, there: Entry, record: Record) -> bool:
+    source_seen, target_seen = record.source, record.target
+    if target_seen is None or not target_seen.version or entry.problem:
+        return False
+    if record.sha256 is None and not record.delete_marker:
+        return False
+    if any(loss.field == "object" for loss in record.losses):
+        return False
+    flags = (entry.delete_marker, there.delete_marker, entry.ordinal)
+    return (
+        flags == (record.delete_marker, record.delete_marker, record.ordinal)
+        and entry.size == record.size == there.size
+        and (entry.etag, entry.modified) == (source_seen.etag, source_seen.modified)
+        and (there.etag, there.version) == (target_seen.etag, target_seen.version)
+        and target_seen.modified in ("", there.modified)
+    )
+
+
+def histories(source: Iterable[Entry], target: Iterable[Entry], known: Iterable[Line]) -> Iterator[History]:
+    """Merge sorted listings of all versions, and records, key by key; keys that only the target has come too.
+
+    Raises Refused for a key with more than `HISTORY_MAX` versions.
+    """
+    targets = _Cursor(_by_key(target, _entry_key), lambda group: group[0].key)
+    lines = _Cursor(_by_key(known, _line_key), lambda group: _line_key(group[0]))
+    for group in _by_key(source, _entry_key):
+        key = group[0].key
+        for extra in targets.passed(key):
+            yield History(extra[0].key, target=extra)
+        for _ in lines.passed(key):
+            pass
+        records = {line[1].source.version: line for line in lines.take(key) or ()}
+        yield History(key, group, targets.take(key) or (), records)
+    for extra in targets.passed(None):
+        yield History(extra[0].key, target=extra)
+
+
+def _by_key(items: Iterable[T], key: Callable[[T], bytes]) -> Iterator[tuple[T, ...]]:
+    for _, group in itertools.groupby(items, key):
+        held = tuple(itertools.islice(group, HISTORY_MAX + 1))
+        if len(held) > HISTORY_MAX:
+            raise Refused(f"more than {HISTORY_MAX:,} versions of one key", key=key(held[0]))
+        yield held

@@ -51,7 +51,7 @@ class Reader:
             self._budget.give(entry.size)
 
     def _large(self, entry: Entry) -> Read:
-        info = self._storage.stat(entry.key)
+        info = self._storage.look(entry)
         whole = self._hash(info)
         size = 0
         for content in self._pieces(entry):

@@ -19,6 +19,7 @@ import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from portabl.errors import UsageError
 from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Fact, Metadata, ObjectInfo, Written
 from portabl.throttle import Pacer
 
@@ -33,6 +34,8 @@ class Capabilities:
     order and at once. ``resumable``: an upload's token is good after a crash.
     ``metadata_in_manifest``: the place holds bodies only, by nature; headers, metadata and tags stay in the
     manifest and that is no loss. Otherwise ``headers``, ``user_metadata`` and ``tags`` say what can be kept at all.
+    ``versions``: older versions of a key can be listed, read and appended; whether the place keeps them now, it is
+    asked with `Storage.keeps_versions`.
     ``key_rules``: "exact" when the adapter itself guarantees exact keys (encoding what the place cannot say),
     "store" when that depends on the server and must be watched.
     """
@@ -52,6 +55,7 @@ class Capabilities:
     tags: bool = True
     metadata_in_manifest: bool = False
     key_rules: str = "store"
+    versions: bool = False
 
 
 class Upload(abc.ABC):
@@ -183,6 +187,40 @@ class Storage(abc.ABC):
     def probing(self) -> Probing | None:
         """Ways to try out the server behind a storage opened at a scratch prefix; None where nothing depends on one."""
         return None
+
+    # Versions: for places that keep every version of a key. `read` and `Reader` take the entries of `versions` as well.
+
+    def keeps_versions(self) -> bool:
+        """Whether a write keeps what it replaces, asked of the place now. Raises as `check`."""
+        return False
+
+    def versions(self) -> Iterator[Entry]:
+        """Every version and delete marker below the prefix, in raw byte order of keys if `Capabilities.ordered`.
+
+        Those of a key come oldest first and are numbered from 1. Raises ListingBroken when the store may have left some
+        out, or does not say in which order they came; UsageError when it has no versions.
+        """
+        raise UsageError(f"{self.name} keeps one version of each object", hint="leave `--versions all` out")
+
+    def history(self, key: bytes) -> Sequence[Entry]:
+        """What a fresh listing shows of exactly this key: all versions and delete markers, oldest first."""
+        return [entry for entry in self.versions() if entry.key == key]
+
+    def append(self, key: bytes, body: Body | None, metadata: Metadata, previous: str) -> Written:  # noqa: ARG002
+        """Store one more version (None: a delete marker) on top of the version ``previous`` ("" for the first): once,
+        whatever happens on the way, and never on top of another.
+
+        Raises as `write`, and Changed when ``previous`` is not the newest version when in doubt.
+        """
+        raise UsageError(f"{self.name} keeps one version of each object", hint="leave `--versions all` out")
+
+    def look(self, entry: Entry) -> ObjectInfo:
+        """The same as `stat` for exactly the version that ``entry`` names."""
+        return self.stat(entry.key)
+
+    def take_back(self, key: bytes, version: str) -> None:  # noqa: ARG002 - a place without versions has but one
+        """Undo a write of ours that made ``version``, and nothing else."""
+        self.delete(key)
 
     def close(self) -> None:  # noqa: B027 - having nothing to close is fine
         """Let go of connections; further calls are errors."""

@@ -91,7 +91,7 @@ class Mover:
 
     def _again(self, entry: Entry) -> Entry:
         """The object as it is now, after it changed under the copy. Raises NotFound when it is gone."""
-        now = self.source.stat(entry.key)
+        now = self.source.look(entry)
         return replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
 
     def _single(self, step: Step, entry: Entry) -> Outcome:

@@ -13,9 +13,9 @@ from portabl import manifest as manifests
 from portabl.budget import Budget
 from portabl.errors import Interrupted, NotFound, StorageError, UsageError
 from portabl.executors import in_order
-from portabl.listing import Filter, Listing, until_ordered
+from portabl.listing import Filter, Listing, VersionListing, until_ordered
 from portabl.merkle import Tree
-from portabl.model import Entry, Loss, Proof, Record
+from portabl.model import Entry, Loss, ObjectInfo, Proof, Record
 from portabl.plan import Line
 from portabl.readback import Read, Reader
 from portabl.records import at_target, leaf, target_metadata
@@ -52,15 +52,15 @@ class Finding:
 def pairs(
     lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
 ) -> Iterator[tuple[Line, Entry | None]]:
-    """Merge records and a sorted listing by key; entries without a record go to ``extra``."""
+    """Merge records and a sorted listing by key and ordinal; entries without a record go to ``extra``."""
     entries = iter(listing)
     head = next(entries, None)
     for line in lines:
-        key = line[1].key
-        while head is not None and head.key < key:
+        key, ordinal = line[1].key, line[1].ordinal
+        while head is not None and (head.key < key or (head.key == key and head.ordinal < ordinal)):
             extra(head)
             head = next(entries, None)
-        if head is not None and head.key == key:
+        if head is not None and head.key == key and head.ordinal == ordinal:
             yield line, head
             head = next(entries, None)
         else:
@@ -70,14 +70,40 @@ def pairs(
         head = next(entries, None)
 
 
-class Checker:
-    """Checks records against one storage at one proof level. Context manager."""
+def history_pairs(
+    lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
+) -> Iterator[tuple[Line, Entry | None, int]]:
+    """The same for all versions; with the last record of a key, how many newer versions the listing has."""
+    held: tuple[Line, Entry | None] | None = None
+    newer = 0
 
-    def __init__(self, storage: Storage, proof: Proof, threads: int, stop: threading.Event) -> None:
+    def more(entry: Entry) -> None:
+        nonlocal newer
+        newer += held is not None and held[0][1].key == entry.key
+        extra(entry)
+
+    for pair in pairs(lines, listing, more):
+        if held is not None:
+            yield (*held, newer)
+        held, newer = pair, 0
+    if held is not None:
+        yield (*held, newer)
+
+
+class Checker:
+    """Checks records against one storage at one proof level. Context manager.
+
+    ``versions``: the records are of all versions, and so is the listing.
+    """
+
+    def __init__(
+        self, storage: Storage, proof: Proof, threads: int, stop: threading.Event, *, versions: bool = False
+    ) -> None:
         self._storage = storage
         self._proof = proof
         self._threads = threads
         self._stop = stop
+        self._versions = versions
         self._reader = Reader(storage, Budget())
         self._bodies_only = storage.capabilities.metadata_in_manifest
         self._patience = PATIENCE_SECONDS if storage.capabilities.key_rules == "store" else 0.0
@@ -86,17 +112,35 @@ class Checker:
         self, lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
     ) -> Iterator[Finding]:
         """A finding for every record, in order. Raises Interrupted when asked to stop."""
+        if self._versions:
+            return self._histories(lines, listing, extra)
         merged = pairs(lines, listing, extra)
         if self._proof is not Proof.READBACK:
             return (self._by_listing(line, entry) for line, entry in merged)
         return (finding for _, finding in in_order(merged, self._by_reading, self._threads))
+
+    def _histories(
+        self, lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
+    ) -> Iterator[Finding]:
+        def look(item: tuple[Line, Entry | None, int]) -> Finding:
+            return self._by_reading(item[:2]) if reads else self._by_listing(*item[:2])
+
+        reads = self._proof is Proof.READBACK
+        merged = history_pairs(lines, listing, extra)
+        found = in_order(merged, look, self._threads) if reads else ((item, look(item)) for item in merged)
+        for (_, _, newer), finding in found:
+            if newer and not finding.kind and at_target(finding.record):
+                loss = Loss("history", f"followed at the target by {newer:,} versions that the source does not have")
+                yield replace(finding, kind="content", losses=(loss,))
+            else:
+                yield finding
 
     def _by_listing(self, line: Line, entry: Entry | None) -> Finding:
         if self._stop.is_set():
             raise Interrupted("stopped while the target was being checked")
         raw, record = line
         if not at_target(record):
-            if record.losses or record.delete_marker:
+            if record.losses:
                 return Finding(raw, record)
             return Finding(raw, record, "missing", (Loss("object", "its record does not say that it arrived"),))
         trouble = self._listed_wrong(record, entry)
@@ -111,6 +155,8 @@ class Checker:
             return "missing", "not in the listing of the target"
         if entry.problem:
             return "unreadable", entry.problem
+        if self._versions and (wrong := self._other_version(record, entry)):
+            return "content", wrong
         if entry.size != record.size:
             return "size", f"sizes differ: recorded {record.size}, found {entry.size}"
         expected = record.target.etag if record.target else ""
@@ -118,11 +164,25 @@ class Checker:
             return "content", f"ETags differ: written {expected}, found {entry.etag}"
         return "", ""
 
+    def _other_version(self, record: Record, entry: Entry) -> str:
+        if entry.delete_marker != record.delete_marker:
+            kinds = ("a version", "a delete marker")
+            return f"{kinds[entry.delete_marker]} stands where {kinds[record.delete_marker]} should"
+        expected = record.target.version if record.target else ""
+        if self._proof is Proof.INGEST and expected and entry.version != expected:
+            return f"version ids differ: written {expected}, found {entry.version}"
+        return ""
+
+    def _listed(self, record: Record) -> Entry | None:
+        if not self._versions:
+            return self._storage.listed(record.key)
+        return next((entry for entry in self._storage.history(record.key) if entry.ordinal == record.ordinal), None)
+
     def _ask_again(self, record: Record) -> bool:
         """Whether a fresh look, after a while if need be, shows the object as it should be."""
         while self._patience > 0:
             began = time.monotonic()
-            if not self._listed_wrong(record, self._storage.listed(record.key))[0]:
+            if not self._listed_wrong(record, self._listed(record))[0]:
                 return True
             self._stop.wait(min(0.5, self._patience))
             self._patience -= time.monotonic() - began
@@ -133,6 +193,8 @@ class Checker:
         entry, record = pair[1], by_listing.record
         if by_listing.kind in ("missing", "unreadable") or entry is None or not at_target(record):
             return by_listing
+        if record.delete_marker or entry.delete_marker:
+            return replace(by_listing, leaf=None if by_listing.kind else leaf(record))
         try:
             read = self._reader.read(entry)
         except StorageError as error:
@@ -179,7 +241,7 @@ class _Sum:
     interrupted: bool = False
 
     def take(self, finding: Finding) -> None:
-        self.checked += 1
+        self.checked += not finding.record.delete_marker
         self.losses += bool(finding.record.losses)
         if finding.leaf is not None:
             self.tree.add(finding.leaf)
@@ -225,11 +287,11 @@ def verify(
     began = time.monotonic()
     loaded = manifests.load(registry.files(manifest, config))
     place = location or _own_target(loaded.document)
-    options = _options(loaded.document)
+    options, versions = _options(loaded.document), loaded.document.get("versions") == "all"
     with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
         storage.check(write=False)
-        with Checker(storage, proof, threads, stop) as checker, _scratch() as scratch:
-            listing = Listing(storage, _filters(loaded.document), scratch)
+        with Checker(storage, proof, threads, stop, versions=versions) as checker, _scratch() as scratch:
+            listing = _listing(storage, _filters(loaded.document), scratch, versions=versions)
             found = until_ordered(lambda: _hold(loaded, checker, listing, progress))
     return Verification(
         manifest=manifest,
@@ -267,16 +329,25 @@ def _hold(loaded: manifests.Manifest, checker: Checker, listing: Listing, progre
     return found
 
 
+def _listing(storage: Storage, keep: Filter, scratch: str, *, versions: bool) -> Listing:
+    if not versions:
+        return Listing(storage, keep, scratch)
+    if storage.capabilities.versions:
+        return VersionListing(storage, keep, scratch)
+    raise UsageError(f"{storage.name} keeps one version of each object, and all versions are asked for")
+
+
 def fingerprint(
     location: str,
     config: Config,
     *,
+    versions: bool = False,
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     pacer: Pacer | None = None,
 ) -> Fingerprint:
-    """The root of a place, by reading every object with its metadata and tags.
+    """The root of a place, by reading every object with its metadata and tags; ``versions``: all versions of it.
 
     What cannot be read is named in ``issues``, and the root then speaks only of the rest.
     """
@@ -286,7 +357,7 @@ def fingerprint(
     progress, stop = progress or NoProgress(), stop or threading.Event()
     with registry.open_location(location, config, threads=threads, pacer=pacer) as storage, _scratch() as scratch:
         storage.check(write=False)
-        listing = Listing(storage, Filter(), scratch)
+        listing = _listing(storage, Filter(), scratch, versions=versions)
         with Reader(storage, Budget()) as reader:
             return until_ordered(lambda: _fingerprint(location, reader, listing, threads, progress, stop))
 
@@ -305,7 +376,8 @@ def _fingerprint(
             issues.append(read)
             continue
         issues += [Issue("unreadable", entry.key, f"{loss.field}: {loss.reason}") for loss in read.info.losses]
-        tree.add(leaf(Record(entry.key, read.size, read.sha256, read.info.metadata)))
+        digest = None if entry.delete_marker else read.sha256
+        tree.add(leaf(Record(entry.key, read.size, digest, read.info.metadata, entry.ordinal, entry.delete_marker)))
         size += read.size
     return Fingerprint(tree.root().hex(), tree.size, size, location, tuple(issues))
 
@@ -313,6 +385,8 @@ def _fingerprint(
 def _try_read(reader: Reader, entry: Entry) -> Read | Issue:
     if entry.problem:
         return Issue("unreadable", entry.key, entry.problem)
+    if entry.delete_marker:
+        return Read("", 0, ObjectInfo(0))
     try:
         return reader.read(entry)
     except StorageError as error:
@@ -341,4 +415,6 @@ def _filters(document: Mapping[str, object]) -> Filter:
 
 
 def _options(document: Mapping[str, object]) -> dict[str, str]:
-    return {"storage_class": "keep"} if document.get("storage_class") == "keep" else {}
+    """What the manifest's run asked of its places, so that the same is looked at again."""
+    wanted = {name: document.get(name) for name in ("storage_class", "versions")}
+    return {name: text for name, text in wanted.items() if isinstance(text, str) and text}

@@ -93,6 +93,7 @@ def test_stages_do_not_know_who_conducts_them() -> None:
                 "transfer",
                 "report",
                 "large",
+                "histories",
                 "shards",
                 "records",
                 "manifest",

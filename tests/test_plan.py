@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portabl import records
+from portabl import plan, records
+from portabl.errors import Refused
 from portabl.model import Entry, Loss, Metadata, Record, Seen
-from portabl.plan import Action, Line, Step, steps
+from portabl.plan import Action, Line, Step, histories, steps
 
 MD5 = "900150983cd24fb0d6963f7d28e17f72"
 OTHER = "00000000000000000000000000000000"
@@ -141,3 +142,63 @@ def test_a_deleted_version_is_no_missing_body() -> None:
 def test_an_etag_that_is_no_digest_adopts_nothing(etag: str) -> None:
     (step,) = steps([Entry(b"k", 1, etag)], [Entry(b"k", 1, etag)], [])
     assert step.action is Action.COPY
+
+
+def _version(key: bytes, number: int, *, gone: bool = False, version: str = "") -> Entry:
+    etag = "" if gone else f"e{number}"
+    return Entry(key, 0 if gone else 1, etag, "now", version or f"s{number}", ordinal=number, delete_marker=gone)
+
+
+def _carried(entry: Entry, **change: object) -> Line:
+    digest = None if entry.delete_marker else "a" * 64
+    seen = Seen(entry.etag, entry.modified, entry.version), Seen(entry.etag, "now", f"t{entry.ordinal}")
+    made = Record(entry.key, entry.size, digest, Metadata(), entry.ordinal, entry.delete_marker, *seen)
+    made = replace(made, **change)  # type: ignore[arg-type]
+    return records.encode(made), made
+
+
+def _at_target(entry: Entry) -> Entry:
+    return replace(entry, version=f"t{entry.ordinal}")
+
+
+OURS = [_version(b"k", 1), _version(b"k", 2, gone=True), _version(b"k", 3)]
+THEIRS = [_at_target(entry) for entry in OURS]
+LINES = [_carried(entry) for entry in OURS]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "known", "settled"),
+    [
+        (OURS, THEIRS, LINES, 3),
+        (OURS, THEIRS[:2], LINES, 2),
+        (OURS, THEIRS, LINES[:1], 1),
+        (OURS[:1], THEIRS, LINES, 1),
+        (OURS, [], LINES, 0),
+        (OURS, [THEIRS[0], replace(THEIRS[1], delete_marker=False), THEIRS[2]], LINES, 1),
+        (OURS, [THEIRS[0], replace(THEIRS[1], version="other"), THEIRS[2]], LINES, 1),
+        (OURS, [replace(THEIRS[0], modified="later"), *THEIRS[1:]], LINES, 0),
+        ([replace(OURS[0], etag="other"), *OURS[1:]], THEIRS, LINES, 0),
+        # the source has dropped its oldest version
+        ([replace(OURS[1], ordinal=1), replace(OURS[2], ordinal=2)], THEIRS, LINES, 0),
+        (OURS, THEIRS, [LINES[0], _carried(OURS[1], target=None), LINES[2]], 1),
+        (OURS, THEIRS, [_carried(OURS[0], losses=(Loss("object", "damaged"),)), *LINES[1:]], 0),
+        (OURS, THEIRS, [_carried(OURS[0], losses=(Loss("tag.x", "no tags"),)), *LINES[1:]], 3),
+    ],
+)
+def test_a_history_is_settled_as_far_as_both_sides_show_what_its_records_say(
+    source: list[Entry], target: list[Entry], known: list[Line], settled: int
+) -> None:
+    others = [_version(b"a", 1), _version(b"z", 1)]
+    there = [_version(b"b", 1), *target, _version(b"zz", 1), _version(b"zz", 2)]
+    found = list(histories([others[0], *source, others[1]], there, known))
+    assert [step.key for step in found] == [b"a", b"b", b"k", b"z", b"zz"]
+    assert [len(step.source) for step in found] == [1, 0, len(source), 1, 0]
+    assert [len(step.target) for step in found] == [0, 1, len(target), 0, 2]
+    assert found[2].settled() == known[:settled]
+
+
+def test_a_key_with_too_many_versions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "HISTORY_MAX", 2)
+    assert len(list(histories(OURS[:2], [], []))) == 1
+    with pytest.raises(Refused, match="more than 2 versions"):
+        list(histories(OURS, [], []))

@@ -23,12 +23,21 @@ Example
 
 @click.command("fingerprint", help=_HELP)
 @click.argument("location", metavar="LOCATION", shell_complete=complete_location)
+@click.option("--versions", type=click.Choice(["current", "all"]), default="current", help="All: of every version.")
 @threads
 @throttle
 @as_json
 @common
 @click.pass_obj
-def command(session: Session, /, location: str, threads: int, bandwidth: str, requests_per_second: float | None) -> int:
+def command(
+    session: Session,
+    /,
+    location: str,
+    versions: str,
+    threads: int,
+    bandwidth: str,
+    requests_per_second: float | None,
+) -> int:
     """See _HELP."""
     from portabl.keys import plain, show
     from portabl.registry import safe_url
@@ -40,7 +49,10 @@ def command(session: Session, /, location: str, threads: int, bandwidth: str, re
     config, progress = session.config(), session.progress()
     with stop_on_signals() as stop:
         try:
-            found = fingerprint(location, config, threads=threads, progress=progress, stop=stop, pacer=pacer)
+            every = versions == "all"
+            found = fingerprint(
+                location, config, versions=every, threads=threads, progress=progress, stop=stop, pacer=pacer
+            )
         finally:
             progress.close()
     code = 3 if found.issues else 0

@@ -24,6 +24,7 @@ Examples
   portabl migrate ./export new:photos --restore MANIFEST   headers and tags from the manifest
   portabl migrate old:photos new:photos --proof readback   read every byte back and compare
   portabl migrate old:photos new:photos --dry-run          what would be done
+  portabl migrate old:photos new:photos --versions all     every version and delete marker, in order
 
 \b
 Proof levels
@@ -58,6 +59,13 @@ is refused with exit code 5 (docs/policy.md).
     help="Links in a local SRC: name them as not carried, carry what they point to, or carry them as links.",
 )
 @policy_options
+@click.option(
+    "--versions",
+    type=click.Choice(["current", "all"]),
+    default="current",
+    show_default=True,
+    help="What is current, or every version and delete marker of each key from the oldest on; DST must keep versions.",
+)
 @as_json
 @common
 @click.pass_obj

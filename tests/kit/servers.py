@@ -65,10 +65,10 @@ class S3Server:
             config=config,
         )
 
-    def bucket(self, prefix: str = "b") -> str:
-        """Make a new, empty bucket; its name."""
+    def bucket(self, prefix: str = "b", *, lock: bool = False) -> str:
+        """Make a new, empty bucket; its name. ``lock``: with object lock (and so with versions)."""
         name = f"{prefix}-{uuid.uuid4().hex[:12]}"
-        self.client().create_bucket(Bucket=name)
+        self.client().create_bucket(Bucket=name, **({"ObjectLockEnabledForBucket": True} if lock else {}))
         return name
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:

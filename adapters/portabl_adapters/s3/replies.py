@@ -95,6 +95,65 @@ def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
         raise Unreadable(f"a listed object without usable key or size: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """One page of ListObjectVersions in the order of the document; ``latest``: which entries say that they are.
+
+    ``marker``: key and version id after which the next page begins, as the server says.
+    """
+
+    entries: list[Entry]
+    latest: list[bool]
+    truncated: bool
+    marker: tuple[tuple[bytes, ...], str]
+
+
+def versions(body: bytes | memoryview) -> VersionPage:
+    """A page of ListObjectVersions: versions and delete markers, mixed as they are. Raises Unreadable.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
+    """
+    root, ns = parse(body, "ListVersionsResult", echo=ECHO_BUT_KEYS)
+    encoded = root.findtext(ns + "EncodingType") == "url"
+    kinds = (ns + "Version", ns + "DeleteMarker")
+    nodes = [node for node in root if node.tag in kinds]
+    flag = root.findtext(ns + "IsTruncated")
+    if flag not in ("true", "false"):
+        raise Unreadable("the listing does not say whether it is complete")
+    readings = _readings(root.findtext(ns + "NextKeyMarker") or "")  # Ceph encodes keys, but not this one
+    return VersionPage(
+        [_version(node, ns, encoded) for node in nodes],
+        [node.findtext(ns + "IsLatest") == "true" for node in nodes],
+        flag == "true",
+        (readings, root.findtext(ns + "NextVersionIdMarker") or ""),
+    )
+
+
+def _version(node: ET.Element, ns: str, encoded: bool) -> Entry:
+    gone = node.tag == ns + "DeleteMarker"
+    version = node.findtext(ns + "VersionId")
+    try:
+        if not version:
+            raise ValueError("no version id")
+        return Entry(
+            _key(node.findtext(ns + "Key") or "", encoded),
+            0 if gone else _size(node.findtext(ns + "Size") or ""),
+            "" if gone else (node.findtext(ns + "ETag") or "").strip('"'),
+            node.findtext(ns + "LastModified") or "",
+            version,
+            "" if gone else node.findtext(ns + "StorageClass") or "",
+            delete_marker=gone,
+        )
+    except ValueError as error:
+        raise Unreadable(f"a listed version without usable key, id or size: {error}") from None
+
+
+def versioning(body: bytes | memoryview) -> str:
+    """``Enabled``, ``Suspended``, or "" for a bucket that never had versions. Raises Unreadable."""
+    root, ns = parse(body, "VersioningConfiguration", "GetBucketVersioningResponse")  # the second is moto's
+    return root.findtext(ns + "Status") or ""
+
+
 def _size(text: str) -> int:
     """A size as S3 writes it. Raises ValueError for anything else, such as what Python's int would also take."""
     if len(text) > 18 or not (text.isascii() and text.isdigit()):

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused
+from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused, Unreachable
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
-from portabl_adapters.s3 import copying, fields, listing, upload
+from portabl_adapters.s3 import appending, copying, fields, listing, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
 from portabl_adapters.s3.calls import ATTEMPTS, Calls
@@ -35,6 +35,7 @@ class S3Storage(Storage):
         self._address = parse_address(settings, opening.container)
         self.list_version = _number(settings, "list_objects_version", 2)
         self._keep_class = opening.options.get("storage_class") == "keep"
+        self.keep_versions = opening.options.get("versions") == "all"
         self.etag_is_md5 = settings.get("etag_is_md5") is not False
         credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
         stall_seconds = _number(settings, "stall_seconds", STALL_SECONDS)
@@ -92,23 +93,30 @@ class S3Storage(Storage):
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""
+        return self._stat(key, "")
+
+    def look(self, entry: Entry) -> ObjectInfo:
+        """The same for one version."""
+        return self._stat(entry.key, entry.version)
+
+    def _stat(self, key: bytes, version: str) -> ObjectInfo:
         full = self.prefix + key
-        answer = self.calls.object("HEAD", full, headers=[_CHECKSUMS])
+        answer = self.calls.object("HEAD", full, versions.query(version), [_CHECKSUMS])
         if answer.status != 200:
             raise self.calls.error(answer, key)
         length = answer.headers.get(b"content-length", b"")
         if not length.isdigit():
             raise Corrupt("the store does not say the object's size", key=key, storage=self.name)
-        return self._info(answer, full, int(length), "", with_tags=True)
+        return self._info(answer, full, int(length), version, with_tags=True)
 
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
         """One GET, pinned to the entry's ETag and version."""
         want = max(0, entry.size - start) if length is None else min(length, max(0, entry.size - start))
         whole = start == 0 and want == entry.size
         if want == 0 and not whole:
-            return Content(self.stat(entry.key), b"")
+            return Content(self.look(entry), b"")
         full = self.prefix + entry.key
-        query = f"?versionId={entry.version}" if entry.version else ""
+        query = versions.query(entry.version)
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
             sink = None if whole and want <= SMALL else Sink(want, start)
@@ -155,7 +163,7 @@ class S3Storage(Storage):
         """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
         full = self.prefix + key
         if not full.strip(b"/"):
-            self._refuse_slashes(full)
+            self.refuse_slashes(full)
         for _ in range(2):
             answer, losses = self.fitting.send(metadata, lambda headers: self._put(full, headers, body, metadata))
             damaged = fields.says_damaged(answer)
@@ -200,7 +208,7 @@ class S3Storage(Storage):
             return True
         return fields.encrypted(answer.headers)
 
-    def _refuse_slashes(self, full: bytes) -> None:
+    def refuse_slashes(self, full: bytes) -> None:
         """Some servers take a key of nothing but slashes for the bucket, where PUT and DELETE mean something else."""
         if not full:
             raise Refused("an object without a name cannot exist in S3", key=full, storage=self.name)
@@ -212,7 +220,7 @@ class S3Storage(Storage):
         """CreateMultipartUpload, or the parts already there of the upload ``token`` names."""
         full = self.prefix + key
         if not full.strip(b"/"):
-            self._refuse_slashes(full)
+            self.refuse_slashes(full)
         if token and (continued := upload.resume(self, full, size, metadata, part_size, token)):
             return continued
         self.body_proof.learn(full)
@@ -220,20 +228,54 @@ class S3Storage(Storage):
 
     def delete(self, key: bytes) -> None:
         """DELETE; what is not there is no error."""
+        self._delete(key, "")
+
+    def take_back(self, key: bytes, version: str) -> None:
+        """DELETE of that version alone; in a bucket without versions, of the object."""
+        self._delete(key, version)
+
+    def _delete(self, key: bytes, version: str) -> None:
         full = self.prefix + key
         if not full.strip(b"/"):
-            self._refuse_slashes(full)
-        answer = self.calls.object("DELETE", full)
+            self.refuse_slashes(full)
+        answer = self.calls.object("DELETE", full, versions.query(version))
         if answer.status >= 300:
             error = self.calls.error(answer, key)
             if not isinstance(error, NotFound):
                 raise error
 
     def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:
-        """CopyObject from the same store under the same credentials, proven equal afterwards; None otherwise."""
-        if not isinstance(source, S3Storage):
+        """CopyObject from the same store under the same credentials, proven equal afterwards; None otherwise.
+
+        Not where versions are kept: a copy that turns out not to be equal would stay in the object's history.
+        """
+        if not isinstance(source, S3Storage) or self.keep_versions:
             return None
         return copying.copy(source, self, entry, self.prefix + key, info)
+
+    def keeps_versions(self) -> bool:
+        """Whether the bucket's versioning is enabled: suspended, it keeps no more than one ``null`` version."""
+        answer = self.calls.bucket("?versioning")
+        if answer.status in (404, 405, 501) and replies.error_code(answer.body) != "NoSuchBucket":
+            return False
+        if answer.status != 200:
+            raise self.calls.error(answer)
+        try:
+            return replies.versioning(answer.body) == "Enabled"
+        except replies.Unreadable as problem:
+            raise Unreachable(f"its versioning cannot be read: {problem}", storage=self.name) from None
+
+    def versions(self) -> Iterator[Entry]:
+        """ListObjectVersions, as far as it proves itself complete."""
+        return versions.entries(self.calls, self.prefix)
+
+    def history(self, key: bytes) -> Sequence[Entry]:
+        """The same for one key."""
+        return versions.of_key(self.calls, self.prefix, key)
+
+    def append(self, key: bytes, body: Body | None, metadata: Metadata, previous: str) -> Written:
+        """PUT or DELETE, sent again only when a look at the key's versions shows that it did not arrive."""
+        return appending.append(self, key, body, metadata, previous)
 
     def abandoned(self, key: bytes) -> Sequence[str]:
         """Ids of the unfinished uploads of exactly this key."""
@@ -257,6 +299,7 @@ def _capabilities(settings: Mapping[str, object]) -> Capabilities:
         after=True,
         parallel_parts=True,
         resumable=True,
+        versions=True,
         part_size_min=_number(settings, "part_size_min", 5 * 2**20),
         parts_max=_number(settings, "parts_max", 10_000),
     )
