@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 FILE_NAME = "portabl.toml"
-SECTIONS = ("providers", "policy", "jobs", "labels")
+SECTIONS = ("providers", "policy", "jobs", "alerts", "labels")
 """Every table the file may hold."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -18,8 +18,9 @@ ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
 NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "throttle"}
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "throttle"}
-CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing"}
+CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing", "jobs"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
+HEAVY |= {"apscheduler", "prometheus_client", "cronsim"}
 
 
 def name_of(path: Path) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "manifest": "Look into a manifest, or derive other formats from it.",
     "fingerprint": "Read a location and print its root: the place in 32 bytes.",
     "labels": "Check the Gaia-X labels of providers, step by step.",
+    "jobs": "Run jobs on a schedule: list, run, watch and install them.",
     "status": "Show the jobs known in the state directory.",
     "demo": "See it work: two local S3 providers, a nasty data set, a proof.",
     "completion": "Print a completion script for your shell.",
