@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
+from portabl.errors import PortablError
 from portabl.labels import chain, credential, did, jose, walk
 from portabl.labels.finding import LEVELS, Finding, Service
 from portabl.labels.jose import Token
@@ -67,8 +68,10 @@ class _Check:
             reason, outcome = str(error), Outcome.FAILED
         except NotChecked as error:
             reason, outcome = str(error), Outcome.NOT_CHECKED
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            reason, outcome = f"something in it has another type than it should: {error}"[:300], Outcome.FAILED
+        except PortablError:
+            raise
+        except Exception as error:  # whatever a stranger put in there: no label, and the other steps go on
+            reason, outcome = f"it cannot be understood: {type(error).__name__}: {error}"[:300], Outcome.FAILED
         return Step(name, outcome, reason, WHERE[name])
 
     def _need(self, value: T | None, what: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from typing import Any
@@ -104,3 +105,16 @@ def test_any_text_ends_in_a_finding(text: str) -> None:
     found = verified(case, [Piece("did", "d", text, "t"), Piece("presentation", "vp", text, "t")])
     assert not found.labelled
     assert verified(case, [], text).state == "unreadable"
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_a_certificate_with_one_byte_changed_is_none(data: st.DataObject) -> None:
+    case = HOUSE.case()
+    first, rest = case.chain.split("-----END CERTIFICATE-----\n", 1)
+    der = bytearray(base64.b64decode(first.split("-----")[2]))
+    at = data.draw(st.integers(0, len(der) - 1))
+    der[at] ^= 1 << data.draw(st.integers(0, 7))
+    body = base64.encodebytes(bytes(der)).decode()
+    case.chain = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n{rest}"
+    assert not verified(case).labelled
