@@ -186,7 +186,7 @@ class _Run:
         listing = VersionListing if migration.all_versions else Listing
         self._source_listing = listing(source, keep, scratch)
         self._target_listing: Iterable[Entry] = listing(target, keep, scratch)
-        self._warnings = [f"policy {policies.summary(decision)}"] if decision.broken else []
+        self._warnings = list(decision.warnings)
         self._planned = 0
 
     def rehearse(self) -> Report:

@@ -8,7 +8,7 @@ label evidence it rests on, go into the manifest.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from portabl.registry import Location
 
 if TYPE_CHECKING:
     from portabl.labels.configured import Held
+    from portabl.labels.trust import Trust
 
 SIDES = ("source", "target")
 LEVELS = ("SC", "L1", "L2", "L3")
@@ -147,13 +148,15 @@ class Ruling:
 class Decision:
     """Whether a run may go on, and why. ``override``: the reason given for going on although it may not.
 
-    ``labels``: by side, the labels of its provider with the evidence they rest on.
+    ``labels``: by side, the labels of its provider with the evidence they rest on. ``warnings``: to be said each time,
+    such as rules overridden, or clearing houses that only a trust file vouches for.
     """
 
     at: datetime
     rulings: tuple[Ruling, ...] = ()
     override: str = ""
     labels: tuple[tuple[Held, ...], tuple[Held, ...]] = ((), ())
+    warnings: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Ruling, ...]:
@@ -192,7 +195,8 @@ def decide(
     rules = of_config(config) & policy
     if override and not override.strip():
         raise UsageError("`--policy-override` needs a reason", hint="say why, it goes into the manifest")
-    source_labels, target_labels = (_labels(place, config, at) for place in (source, target))
+    believed = _trust(config) if source.provider.labels or target.provider.labels else None
+    source_labels, target_labels = (_labels(place, believed, at) for place in (source, target))
     labels = (source_labels, target_labels)
     rulings: list[Ruling] = []
     for number, place in enumerate((source, target)):
@@ -200,15 +204,23 @@ def decide(
     if rules.min_proof:
         enough = _PROOFS.index(proof) >= _PROOFS.index(Proof(rules.min_proof))
         rulings.append(Ruling("min_proof", "", enough, f"proof {proof}", f"`--proof {rules.min_proof}` or more"))
-    return Decision(at, tuple(rulings), override.strip(), labels)
+    decision = Decision(at, tuple(rulings), override.strip(), labels)
+    said = [f"policy {summary(decision)}"] if decision.broken else []
+    return replace(decision, warnings=(*said, *(believed.warnings if believed is not None else ())))
 
 
-def _labels(place: Location, config: Config, at: datetime) -> tuple[Held, ...]:
-    if not place.provider.labels:
+def _trust(config: Config) -> Trust:
+    from portabl.labels import configured
+
+    return configured.trust_of(config)
+
+
+def _labels(place: Location, believed: Trust | None, at: datetime) -> tuple[Held, ...]:
+    if believed is None:
         return ()
     from portabl.labels import configured
 
-    found = configured.held(place.provider, configured.trust_of(config), at)
+    found = configured.held(place.provider, believed, at)
     size = sum(len(one.token) + sum(len(piece.text) for piece in one.evidence) for one in found)
     if size > EVIDENCE_BYTES_MAX:
         raise UsageError(

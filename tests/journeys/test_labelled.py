@@ -73,6 +73,10 @@ def test_refused_when_a_label_ends_and_allowed_when_it_is_renewed(country: Count
     assert done.code == 0, done.err
     assert "policy          kept (require_label, jurisdictions)" in done.out
     assert document(country.here)["policy"]["allowed"] is True
+    assert (
+        "trust.toml: labels of did:web:localhost%3A443:v2 (test house) are accepted because this file says so"
+        in done.out
+    )
 
     country.label("new", at=datetime.now(UTC) - timedelta(days=100))  # ended ten days ago
     refused = country.migrate()
