@@ -539,12 +539,11 @@ def jcs(value: Any) -> str:
         return "[" + ",".join(map(jcs, value)) + "]"
     if not isinstance(value, float):
         return json.dumps(value, ensure_ascii=False)
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    text = repr(value)
-    if "e" in text and abs(value) >= 1e-6 and abs(value) < 1e21:
-        return format(decimal.Decimal(text), "f")
-    return re.sub(r"e([+-])0+", r"e\1", text)
+    if value == 0:
+        return "0"
+    if 1e-6 <= abs(value) < 1e21:
+        return re.sub(r"\.0$", "", format(decimal.Decimal(repr(value)), "f"))
+    return re.sub(r"\.0(?=e)", "", re.sub(r"e([+-])0+", r"e\1", repr(value)))
 
 
 def sri(text: Any) -> str:

@@ -7,10 +7,12 @@ import copy
 import json
 from typing import Any
 
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.clearing_house import Case, House
 
+from portabl import verify_manifest
 from portabl.labels import credential
 from portabl.labels.finding import Finding, finding_document, finding_text
 from portabl.labels.sources import Piece, Sources
@@ -118,3 +120,20 @@ def test_a_certificate_with_one_byte_changed_is_none(data: st.DataObject) -> Non
     body = base64.encodebytes(bytes(der)).decode()
     case.chain = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n{rest}"
     assert not verified(case).labelled
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.sampled_from([1e21, 1e20, 1e-6, 1e-7, 5e-324, -0.0, 1.5e300, 123456789012345680.0, 0.00001234])
+        | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\u20ac\U0001f600", max_size=3), inner),
+        max_leaves=5,
+    )
+)
+def test_the_lone_verifier_writes_the_same_canonical_form(value: Any) -> None:
+    assert verify_manifest.jcs(value) == rfc8785.dumps(value).decode()
