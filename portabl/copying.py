@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 from portabl.errors import AccessDenied, Interrupted, StorageError
-from portabl.executors import Workers
+from portabl.executors import Driven, Workers
 from portabl.model import Entry
 from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.shards import Shard, Shards
 from portabl.state import Pass
 from portabl.tally import Tally
+from portabl.tasks import Task, aside, finish
 from portabl.transfer import SINGLE_MAX, Mover, ObjectFailed, lost
 
+_Workers = Workers[tuple[Shard, Step]] | Driven[tuple[Shard, Step]]
 FAILURES_IN_A_ROW = 64
 """When so many objects in a row get no answer or no permission, it is the place that is in trouble."""
 
@@ -44,7 +47,12 @@ class CopyStage:
 
         Raises Interrupted when asked to stop, or the error of the place in trouble.
         """
-        workers = Workers(self._threads, self._work)
+        with self._mover.engine() or nullcontext() as engine:
+            if engine is None:
+                return self._carry_out(steps, Workers(self._threads, self._work))
+            return self._carry_out(steps, Driven(self._threads, self._working, engine))
+
+    def _carry_out(self, steps: Iterable[Step], workers: _Workers) -> Pass:
         late: list[Step] = []
         try:
             for step in steps:
@@ -65,7 +73,7 @@ class CopyStage:
         if self._shards.trouble is not None:
             raise self._shards.trouble
 
-    def _dispatch(self, step: Step, workers: Workers[tuple[Shard, Step]], late: list[Step]) -> None:
+    def _dispatch(self, step: Step, workers: _Workers, late: list[Step]) -> None:
         if step.action is Action.EXTRA:
             return
         if not step.entry.key.strip(b"/") and step.action is Action.COPY:
@@ -93,28 +101,33 @@ class CopyStage:
         shard.seal()
 
     def _work(self, item: tuple[Shard, Step]) -> None:
+        finish(self._working(item))
+
+    def _working(self, item: tuple[Shard, Step]) -> Task[None]:
         shard, step = item
         try:
             if not step.entry.key.strip(b"/"):
                 self._mover.guard.refuse_unproven(step.entry.key)
-            outcome = self._mover.move(step)
+            outcome = yield from self._mover.moving(step)
         except ObjectFailed as failed:
             self._breaker.failed(failed.cause)
-            shard.add(failed.record)
+            record = failed.record
         except StorageError as refused:
             if not refused.per_object:
                 raise
-            shard.add(lost(step.entry, refused.message, step.restore))
+            record = lost(step.entry, refused.message, step.restore)
         else:
             self._breaker.worked()
             if outcome.record is None:
+                yield aside
                 shard.drop()
                 return
+            record = outcome.record
             if outcome.written:
-                self._tally.wrote(outcome.record.size, replaced=step.target is not None or step.known is not None)
+                self._tally.wrote(record.size, replaced=step.target is not None or step.known is not None)
             elif outcome.adopted:
                 self._tally.add("adopted")
-            shard.add(outcome.record)
+        yield from shard.adding(record)
         self._advance(step.entry)
 
     def _advance(self, entry: Entry) -> None:

@@ -19,6 +19,7 @@ from portabl.errors import NotFound, Refused, StorageError
 from portabl.keys import aliases, classes, show
 from portabl.model import ObjectInfo, Written
 from portabl.storage import Storage
+from portabl.tasks import Task, aside, finish
 
 
 class KeyGuard:
@@ -37,17 +38,26 @@ class KeyGuard:
 
         Raises Refused when the target does not keep this key, with nothing of ours left behind.
         """
+        return finish(self.writing(key, listed=listed, write=lambda: _at_once(write)))
+
+    def writing(self, key: bytes, *, listed: bool, write: Callable[[], Task[Written]]) -> Task[Written]:
+        """The same for a write that is a task."""
         if not self._watch:
-            return write()
+            return (yield from write())
         hazards = classes(key)
         if listed or (not self._merging and hazards <= self._exact):
-            self._lock.enter()
+            if not self._lock.enter(wait=False):
+                yield aside
+                self._lock.enter()
             try:
-                return write()
+                return (yield from write())
             finally:
                 self._lock.leave()
+        yield aside
         with self._lock.exclusive():
-            return self._watched(key, hazards, write)
+            if not self._merging and hazards <= self._exact:  # found out while we waited
+                return finish(write())
+            return self._watched(key, hazards, lambda: finish(write()))
 
     def _watched(self, key: bytes, hazards: frozenset[str], write: Callable[[], Written]) -> Written:
         if self._answers(key) is not None and self._target.listed(key) is None:
@@ -118,6 +128,11 @@ class KeyGuard:
             )
 
 
+def _at_once(write: Callable[[], Written]) -> Task[Written]:
+    return write()
+    yield
+
+
 class _SharedLock:
     """Many ordinary writes at once, or one watched write alone; a waiting watched write goes first."""
 
@@ -128,12 +143,15 @@ class _SharedLock:
         self._waiting = 0
         self._alone = False
 
-    def enter(self) -> None:
-        """Begin an ordinary write; pair with `leave`."""
+    def enter(self, *, wait: bool = True) -> bool:
+        """Begin an ordinary write; pair with `leave`. False when ``wait`` is off and it would have to."""
         with self._lock:
             while self._alone or self._waiting:
+                if not wait:
+                    return False
                 self._changed.wait()
             self._shared += 1
+        return True
 
     def leave(self) -> None:
         """End an ordinary write."""

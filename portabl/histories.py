@@ -27,6 +27,7 @@ from portabl.shards import Shard, Shards
 from portabl.state import Pass
 from portabl.storage import Storage
 from portabl.tally import Tally
+from portabl.tasks import finish
 from portabl.transfer import ATTEMPTS, SINGLE_MAX, Mover, record
 
 INLINE = 1_000
@@ -109,7 +110,7 @@ class HistoryMover:
             )
         finally:
             mover.budget.give(entry.size)
-        done = mover.finish(entry, body.sha256, content.info, metadata, written, known).record
+        done = finish(mover.finishing(entry, body.sha256, content.info, metadata, written, known)).record
         assert done is not None
         return done
 

@@ -24,6 +24,7 @@ from portabl.model import Body, Entry, Metadata, ObjectInfo, Written
 from portabl.plan import Step
 from portabl.shapes import beyond, without
 from portabl.storage import Capabilities, Storage, Upload
+from portabl.tasks import finish
 from portabl.transfer import Mover, Outcome, check_restore, with_losses_of
 
 PART_SIZE = 8 * 2**20
@@ -68,7 +69,7 @@ class LargeMover:
         copy = _Copy(self, mover, step, entry, size)
         written = mover.guard.write(entry.key, listed=step.target is not None, write=copy.run)
         info = with_losses_of(step.restore, copy.info)
-        return mover.finish(entry, copy.sha256, info, copy.metadata, written, copy.known, copy.way)
+        return finish(mover.finishing(entry, copy.sha256, info, copy.metadata, written, copy.known, copy.way))
 
     def discard(self, target: Storage, key: bytes) -> None:
         """Abort whatever upload of ours is still open for ``key``."""

@@ -16,6 +16,7 @@ from functools import lru_cache
 from portabl.keys import classes
 from portabl.model import Loss, Metadata, ObjectInfo
 from portabl.storage import Capabilities
+from portabl.tasks import Task
 
 SHAPES_MAX = 20_000
 """Shapes remembered; more variety than that only costs more read-backs."""
@@ -115,19 +116,19 @@ def without(metadata: Metadata, losses: tuple[Loss, ...]) -> Metadata:
 
 
 class Shapes:
-    """Remembers which shapes a target keeps. ``stat`` reads one object back from the target."""
+    """Remembers which shapes a target keeps. ``stating`` reads one object back from the target."""
 
-    def __init__(self, stat: Callable[[bytes], ObjectInfo]) -> None:
-        self._stat = stat
+    def __init__(self, stating: Callable[[bytes], Task[ObjectInfo]]) -> None:
+        self._stating = stating
         self._whole: set[tuple[object, ...]] = set()
         self._guard = threading.Lock()
 
-    def losses(self, key: bytes, size: int, metadata: Metadata, way: str = "") -> tuple[Loss, ...]:
+    def losses(self, key: bytes, size: int, metadata: Metadata, way: str = "") -> Task[tuple[Loss, ...]]:
         """What the target lost of this object's metadata; errors of the read-back pass through."""
         kind = shape(key, size, metadata, way)
         if kind in self._whole:
             return ()
-        found = read_back(metadata, self._stat(key))
+        found = read_back(metadata, (yield from self._stating(key)))
         if not found:
             with self._guard:
                 if len(self._whole) >= SHAPES_MAX:

@@ -18,6 +18,7 @@ from portabl import records, worklog
 from portabl.journal import Journal
 from portabl.model import Record
 from portabl.state import Pass, state_error
+from portabl.tasks import Task, aside
 from portabl.worklog import LATE
 
 SHARD_OBJECTS = 5_000
@@ -50,15 +51,24 @@ class Shard:
         """The outcome for one planned object."""
         self.add_line(records.encode(record))
 
+    def adding(self, record: Record) -> Task[None]:
+        """The same as a task: closing the shard takes its time."""
+        if self._append(records.encode(record)):
+            yield aside
+            self._close()
+
     def add_line(self, line: bytes) -> None:
         """The same, for a line that is known already."""
+        if self._append(line):
+            self._close()
+
+    def _append(self, line: bytes) -> bool:
+        """Whether that was the last of a sealed shard."""
         try:
             with self._guard:
                 _write_all(self._file, worklog.sealed(line))
                 self._recorded += 1
-                done = self._sealed and self._recorded == self.planned
-            if done:
-                self._close()
+                return self._sealed and self._recorded == self.planned
         except OSError as full:
             raise state_error(full, self._path) from full
 

@@ -19,6 +19,7 @@ import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from portabl import tasks
 from portabl.errors import UsageError
 from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Fact, Metadata, ObjectInfo, Written
 from portabl.throttle import Pacer
@@ -182,6 +183,29 @@ class Storage(abc.ABC):
 
     def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:  # noqa: ARG002
         """Server-side copy of a whole object from ``source``, or None when that would not preserve everything."""
+        return None
+
+    def copies(self, source: Storage) -> bool:  # noqa: ARG002
+        """Whether `copy` from ``source`` is worth asking for. Sends nothing."""
+        return False
+
+    def reading(self, entry: Entry) -> tasks.Task[Content]:
+        """`read` of the whole object, as a task. Adapters with an engine do better, and those that need not wait."""
+        yield tasks.aside
+        return self.read(entry)
+
+    def writing(self, key: bytes, body: Body, metadata: Metadata) -> tasks.Task[Written]:
+        """`write`, as a task."""
+        yield tasks.aside
+        return self.write(key, body, metadata)
+
+    def stating(self, key: bytes) -> tasks.Task[ObjectInfo]:
+        """`stat`, as a task."""
+        yield tasks.aside
+        return self.stat(key)
+
+    def engine(self) -> tasks.Engine | None:
+        """A new engine that carries this adapter's calls, many at once in one thread; None when there is none."""
         return None
 
     def probing(self) -> Probing | None:

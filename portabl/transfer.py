@@ -16,12 +16,16 @@ from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Reco
 from portabl.plan import Action, Step
 from portabl.shapes import Shapes, beyond, read_back, without
 from portabl.storage import Storage
+from portabl.tasks import Engine, Task, aside, finish
 
 ATTEMPTS = 3
 """Times an object is tried when it changes under the copy or arrives damaged (the adapter retries its own requests)."""
 
 SINGLE_MAX = 16 * 2**20
 """Bytes up to which an object is read and written in one piece."""
+
+BRIEF_MAX = 256 * 2**10
+"""Bytes up to which an object is hashed in the thread that carries many; larger ones would keep the others waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +55,52 @@ class Mover:
         self.source = source
         self.target = target
         self.guard = KeyGuard(target)
-        self.shapes = Shapes(target.stat)
+        self.shapes = Shapes(target.stating)
         self.budget = budget
         self.halt = halt
         self._large = large
+        self.same_store = target.copies(source)
         self._bodies_only = target.capabilities.metadata_in_manifest
+
+    def engine(self) -> Engine | None:
+        """What carries many copies at once in one thread, if one of the two places has such a thing."""
+        return self.target.engine() or self.source.engine()
 
     def move(self, step: Step) -> Outcome:
         """Carry out COPY, ADOPT or REPORT. Raises only what concerns a whole place or the user's wish to stop."""
+        return finish(self.moving(step))
+
+    def moving(self, step: Step) -> Task[Outcome]:
+        """The same as a task."""
         entry = step.entry
         if step.action is Action.REPORT:
             return Outcome(lost(entry, entry.problem, step.restore)) if entry.problem else Outcome(None)
         try:
-            return self._persist(step)
+            return (yield from self._persisting(step))
         except StorageError as error:
             if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
                 raise
             raise ObjectFailed(lost(entry, error.message, step.restore), error) from error
 
-    def _persist(self, step: Step) -> Outcome:
+    def _persisting(self, step: Step) -> Task[Outcome]:
         entry = step.entry
         for attempt in range(1, ATTEMPTS + 1):
             try:
+                if entry.size > BRIEF_MAX:
+                    yield aside
                 if entry.size > SINGLE_MAX:
                     return self._large(self, step, entry)
-                self.budget.take(entry.size)
+                if not self.budget.take(entry.size, wait=False):
+                    yield aside
+                    self.budget.take(entry.size)
                 try:
-                    return self._single(step, entry)
+                    return (yield from self._single(step, entry))
                 finally:
                     self.budget.give(entry.size)
             except Changed:
                 if attempt == ATTEMPTS:
                     raise
+                yield aside
                 entry = self._again(entry)
             except Corrupt:
                 if attempt == ATTEMPTS:
@@ -94,8 +112,8 @@ class Mover:
         now = self.source.look(entry)
         return replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
 
-    def _single(self, step: Step, entry: Entry) -> Outcome:
-        content = self.source.read(entry)
+    def _single(self, step: Step, entry: Entry) -> Task[Outcome]:
+        content = yield from self.source.reading(entry)
         if len(content.data) != entry.size:
             raise Changed(
                 f"listed with {entry.size} bytes, read {len(content.data)}", key=entry.key, storage=self.source.name
@@ -106,31 +124,27 @@ class Mover:
         check_restore(step.restore, entry, body.sha256)
         metadata = step.restore.metadata if step.restore else content.info.metadata
         info = with_losses_of(step.restore, content.info)
-        if step.action is Action.ADOPT and self._is_there(step, body, metadata):
+        if step.action is Action.ADOPT and (yield from self._is_there(step, body, metadata)):
             assert step.target is not None
             return Outcome(record(entry, body.sha256, info, metadata, _as_written(step.target)), adopted=True)
         known = beyond(self.target.capabilities, metadata)
         sent = without(metadata, known)
-        written = self.guard.write(
+        written = yield from self.guard.writing(
             entry.key,
             listed=step.target is not None,
-            write=lambda: self._put(entry, body, sent, content),
+            write=lambda: self._putting(entry, body, sent, content),
         )
-        return self.finish(entry, body.sha256, info, metadata, written, known)
+        return (yield from self.finishing(entry, body.sha256, info, metadata, written, known))
 
-    def _put(self, entry: Entry, body: Body, metadata: Metadata, content: Content) -> Written:
+    def _putting(self, entry: Entry, body: Body, metadata: Metadata, content: Content) -> Task[Written]:
         if self.same_store and metadata == content.info.metadata:
+            yield aside
             copied = self.target.copy(self.source, entry, entry.key, content.info)
             if copied is not None:
                 return copied
-        return self.target.write(entry.key, body, metadata)
+        return (yield from self.target.writing(entry.key, body, metadata))
 
-    @property
-    def same_store(self) -> bool:
-        """Whether both sides may be one store, so that a server-side copy can be asked for."""
-        return type(self.source) is type(self.target)
-
-    def finish(
+    def finishing(
         self,
         entry: Entry,
         sha256: str,
@@ -139,18 +153,18 @@ class Mover:
         written: Written,
         known: Sequence[Loss],
         way: str = "",
-    ) -> Outcome:
+    ) -> Task[Outcome]:
         """Confirm what a finished write kept of the metadata, and make the record. ``way``: how it was written."""
         losses = (*known, *written.losses)
         if not self._bodies_only:
-            losses += self.shapes.losses(entry.key, entry.size, without(metadata, losses), way)
+            losses += yield from self.shapes.losses(entry.key, entry.size, without(metadata, losses), way)
         return Outcome(record(entry, sha256, info, metadata, written, losses), written=True)
 
-    def _is_there(self, step: Step, body: Body, metadata: Metadata) -> bool:
+    def _is_there(self, step: Step, body: Body, metadata: Metadata) -> Task[bool]:
         """Whether the target already holds exactly this object: same digest by its listing, same metadata by HEAD."""
         if step.target is None or step.target.etag != body.md5:
             return False
-        seen = self.target.stat(step.entry.key)
+        seen = yield from self.target.stating(step.entry.key)
         return seen.etag == body.md5 and seen.size == len(body.data) and not read_back(metadata, seen)
 
 

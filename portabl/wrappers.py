@@ -60,6 +60,17 @@ class Around(Storage):
         """Passed on."""
         self.inner.delete(key)
 
+    # whatever a wrapper does about the verbs holds for their tasks, too
+    reading = Storage.reading
+    writing = Storage.writing
+    stating = Storage.stating
+
+    def copies(self, source: Storage) -> bool:
+        """Passed on, for the innermost source."""
+        while isinstance(source, Around):
+            source = source.inner
+        return self.inner.copies(source)
+
     def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:
         """Passed on, from the innermost source."""
         while isinstance(source, Around):

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "portabl").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
-NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "throttle"}
-OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "throttle"}
+NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "tasks", "throttle"}
+OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "tasks", "throttle"}
 CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing", "jobs"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
 HEAVY |= {"apscheduler", "prometheus_client", "cronsim"}

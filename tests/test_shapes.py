@@ -10,6 +10,7 @@ from portabl import shapes
 from portabl.model import HEADERS, Metadata, ObjectInfo
 from portabl.shapes import Shapes, beyond, compare, shape, without
 from portabl.storage import Capabilities
+from portabl.tasks import Task, aside, finish
 
 TEXT = st.text(max_size=12)
 PAIRS = st.dictionaries(st.text("abc-", min_size=1, max_size=4), TEXT, max_size=4)
@@ -65,20 +66,21 @@ class Target:
         self.held: dict[bytes, Metadata] = {}
         self.asked: list[bytes] = []
 
-    def stat(self, key: bytes) -> ObjectInfo:
+    def stating(self, key: bytes) -> Task[ObjectInfo]:
+        yield aside
         self.asked.append(key)
         return ObjectInfo(1, metadata=self.held[key])
 
 
 def test_a_whole_shape_is_asked_for_once_and_a_broken_one_every_time() -> None:
     target = Target()
-    seen = Shapes(target.stat)
+    seen = Shapes(target.stating)
     for number in range(5):
         key = b"k%d" % number
         whole, broken = Metadata(user={"n": str(number)}), Metadata(tags={"n": str(number)})
         target.held = {key: whole, key + b"t": Metadata()}
-        assert seen.losses(key, 1, whole) == ()
-        assert [loss.field for loss in seen.losses(key + b"t", 1, broken)] == ["tag.n"]
+        assert finish(seen.losses(key, 1, whole)) == ()
+        assert [loss.field for loss in finish(seen.losses(key + b"t", 1, broken))] == ["tag.n"]
     assert target.asked == [b"k0", *(b"k%dt" % number for number in range(5))]
 
 
@@ -110,9 +112,9 @@ def test_shapes_differ_where_a_store_may() -> None:
 def test_the_memory_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "SHAPES_MAX", 3)
     target = Target()
-    seen = Shapes(target.stat)
+    seen = Shapes(target.stating)
     for number in range(20):
         metadata = Metadata(user={f"n{number}": "x"})
         target.held = {b"k": metadata}
-        assert seen.losses(b"k", 1, metadata) == ()
+        assert finish(seen.losses(b"k", 1, metadata)) == ()
         assert len(seen._whole) <= 3

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from portabl.errors import Changed, Corrupt, Refused, StorageError
 from portabl.model import Body, Entry, Loss, Metadata, Written
+from portabl.tasks import finish
 from portabl_adapters.s3 import fields
-from portabl_adapters.s3.address import has_dot_segment
+from portabl_adapters.s3.calls import Request
 from portabl_adapters.s3.wire import Answer, Header
 
 if TYPE_CHECKING:
@@ -48,16 +49,15 @@ def append(storage: S3Storage, key: bytes, body: Body | None, metadata: Metadata
 def _send(storage: S3Storage, full: bytes, body: Body | None, metadata: Metadata) -> tuple[Answer, list[Loss]]:
     if not full.strip(b"/"):
         storage.refuse_slashes(full)
-    calls, url, exact = storage.calls, storage.calls.address.url(full), has_dot_segment(full)
     if body is None:
-        return calls.call("DELETE", url, exact=exact, key=full, attempts=1), []
+        return storage.calls.request("DELETE", full, attempts=1)(), []
     sent = body
 
-    def put(headers: Sequence[Header]) -> Answer:
+    def put(headers: Sequence[Header]) -> Request:
         lines = [*headers, fields.content_md5(sent.md5)] if sent.md5 else list(headers)
-        return calls.call("PUT", url, lines, sent.data, sent.sha256, exact=exact, key=full, attempts=1)
+        return storage.calls.request("PUT", full, "", lines, sent.data, sent.sha256, attempts=1)
 
-    return storage.fitting.send(metadata, put)
+    return finish(storage.fitting.sending(metadata, put))
 
 
 def _arrived(storage: S3Storage, key: bytes, body: Body | None, previous: str) -> Entry | None:

@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from portabl.errors import (
     AccessDenied,
@@ -44,6 +45,71 @@ _EXPIRED = frozenset(
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}) | _EXPIRED
 
 
+class Request:
+    """One request, ready to be sent. Calling it sends it, from the calling thread, until there is an answer."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "calls",
+        "exact",
+        "expect",
+        "headers",
+        "key",
+        "method",
+        "recover",
+        "sha256",
+        "sink",
+        "url",
+    )
+
+    def __init__(
+        self,
+        calls: Calls,
+        method: str,
+        url: str,
+        headers: Sequence[Header],
+        body: bytes | memoryview,
+        sha256: str,
+        sink: Sink | None,
+        recover: Callable[[], Answer | None] | None,
+        exact: bool,
+        key: bytes | None,
+        expect: int,
+        attempts: int,
+    ) -> None:
+        self.calls = calls
+        self.method = method
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.sha256 = sha256
+        self.sink = sink
+        self.recover = recover
+        self.exact = exact
+        self.key = key
+        self.expect = expect
+        self.attempts = attempts
+
+    def __call__(self) -> Answer:
+        """The answer. Raises as `Calls.perform`."""
+        return self.calls.perform(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a request met with that an engine sent once, under ``keys``; calling this goes on from there."""
+
+    request: Request
+    keys: Keys
+    answer: Answer | None
+    lost: Lost | None
+
+    def __call__(self) -> Answer:
+        """The answer. Raises as `Calls.perform`."""
+        return self.request.calls.perform(self.request, self)
+
+
 class Calls:
     """All requests of one storage. Every thread has its own handle; `close` closes them all."""
 
@@ -63,7 +129,7 @@ class Calls:
         self.credentials = credentials
         self.pace = Pace(threads)
         self._pacer = pacer
-        self._stall_seconds = stall_seconds
+        self.stall_seconds = stall_seconds
         self._local = threading.local()
         self._handles: list[Transport] = []
         self._lock = threading.Lock()
@@ -88,66 +154,91 @@ class Calls:
 
         ``recover`` is asked after an answer was lost before the request is sent again: what it returns is the answer.
         """
-        url = self.address.url(key) + query
-        exact = has_dot_segment(key)
-        return self.call(
-            method, url, headers, body, sha256, sink=sink, recover=recover, exact=exact, key=key, expect=expect
-        )
+        return self.request(method, key, query, headers, body, sha256, sink=sink, recover=recover, expect=expect)()
 
-    def bucket(self, query: str, attempts: int = 0) -> Answer:
-        """One GET about the bucket, retried."""
-        return self.call("GET", self.address.bucket_url + query, attempts=attempts)
-
-    def call(
+    def request(
         self,
         method: str,
-        url: str,
+        key: bytes,
+        query: str = "",
         headers: Sequence[Header] = (),
         body: bytes | memoryview = b"",
         sha256: str = EMPTY_SHA256,
         *,
         sink: Sink | None = None,
         recover: Callable[[], Answer | None] | None = None,
-        exact: bool = False,
-        key: bytes | None = None,
-        attempts: int = 0,
         expect: int = 0,
-    ) -> Answer:
-        """Send until there is an answer worth returning. Raises Unreachable, Throttled, AccessDenied or ConfigError."""
+        attempts: int = ATTEMPTS,
+    ) -> Request:
+        """The same, not sent yet."""
+        url, exact = self.address.url(key) + query, has_dot_segment(key)
+        return Request(self, method, url, headers, body, sha256, sink, recover, exact, key, expect, attempts)
+
+    def bucket(self, query: str, attempts: int = ATTEMPTS) -> Answer:
+        """One GET about the bucket, retried."""
+        url = self.address.bucket_url + query
+        return Request(self, "GET", url, (), b"", EMPTY_SHA256, None, None, False, None, 0, attempts)()
+
+    def perform(self, request: Request, tried: Tried | None = None) -> Answer:
+        """Send until there is an answer worth returning; ``tried``: the first try, made already.
+
+        Raises Unreachable, Throttled, AccessDenied or ConfigError.
+        """
         renewed = False
-        attempts = min(attempts or ATTEMPTS, self._attempts)
+        attempts = min(request.attempts, self._attempts)
         for attempt in range(1, attempts + 1):
-            keys = self.credentials.current()
-            handle = self._handle(exact or not libcurl_signs(keys.access))
-            answer: Answer | None = None
-            lost: Lost | None = None
-            if self._pacer is not None:
-                wait(self._pacer, 1, len(body), expect)
-            entered = self.pace.enter()
-            try:
-                answer = handle.send(method, url, headers, body, sha256, keys, sink)
-            except Lost as trouble:
-                lost = trouble
-            finally:
-                if answer is not None and answer.status in _SLOW_DOWN:
-                    self.pace.slow_down(entered=entered)
-                elif entered:
-                    self.pace.leave()
-            if answer is not None and self._pacer is not None and len(answer.body) > expect:
-                self._pacer.before(received=len(answer.body) - expect)  # whoever comes next waits for it
+            tried = tried or self._try(request)
+            answer, lost, keys = tried.answer, tried.lost, tried.keys
+            tried = None
             if answer is not None and not _again(answer):
-                if answer.status not in (400, 401, 403) or renewed or not _expired(method, answer, keys):
+                if answer.status not in (400, 401, 403) or renewed or not _expired(request.method, answer, keys):
                     return answer
                 renewed = True
                 if not self.credentials.renew(keys):
                     return answer
                 continue
             if attempt == attempts or (lost is not None and lost.hopeless):
-                raise self._give_up(answer, lost, key, attempts)
-            if lost is not None and lost.arrived and recover is not None and (found := recover()) is not None:
+                raise self._give_up(answer, lost, request.key, attempts)
+            if lost is not None and lost.arrived and request.recover is not None and (found := request.recover()):
                 return found
             time.sleep(_wait_seconds(attempt, answer))
         raise Unreachable("the credentials expire faster than they are renewed", storage=self.name)
+
+    def _try(self, request: Request) -> Tried:
+        keys = self.credentials.current()
+        handle = self._handle(request.exact or not libcurl_signs(keys.access))
+        answer: Answer | None = None
+        lost: Lost | None = None
+        if self._pacer is not None:
+            wait(self._pacer, 1, len(request.body), request.expect)
+        entered = self.pace.enter()
+        try:
+            answer = handle.send(
+                request.method, request.url, request.headers, request.body, request.sha256, keys, request.sink
+            )
+        except Lost as trouble:
+            lost = trouble
+        finally:
+            if answer is not None and answer.status in _SLOW_DOWN:
+                self.pace.slow_down(entered=entered)
+            elif entered:
+                self.pace.leave()
+        if answer is not None and self._pacer is not None and len(answer.body) > request.expect:
+            self._pacer.before(received=len(answer.body) - request.expect)  # whoever comes next waits for it
+        return Tried(request, keys, answer, lost)
+
+    def keys_for(self, request: Request) -> Keys | None:
+        """What an engine signs this request with; None when it has to be made by a thread that can wait."""
+        keys = self.credentials.at_hand()
+        if keys is None or request.exact or self.pace.held or self._pacer or not libcurl_signs(keys.access):
+            return None
+        return keys
+
+    def met(self, tried: Tried) -> Tried:
+        """Note what an engine's request met with, before a thread goes on from it."""
+        if tried.answer is not None and tried.answer.status in _SLOW_DOWN:
+            self.pace.slow_down(entered=False)
+        return tried
 
     def _handle(self, exact: bool) -> Transport:
         name = "boto" if exact else "curl"
@@ -156,9 +247,7 @@ class Calls:
             if self._closed:
                 raise StorageError("used after it was closed", storage=self.name)
             handle = (
-                BotoHandle(self.address, self._stall_seconds)
-                if exact
-                else CurlHandle(self.address, self._stall_seconds)
+                BotoHandle(self.address, self.stall_seconds) if exact else CurlHandle(self.address, self.stall_seconds)
             )
             setattr(self._local, name, handle)
             with self._lock:

@@ -52,6 +52,11 @@ class Credentials:
             assert self._keys is not None
             return self._keys
 
+    def at_hand(self) -> Keys | None:
+        """The same when nobody need be asked for them now, else None."""
+        keys = self._keys
+        return keys if keys is not None and time.monotonic() < self._recheck else None
+
     def renew(self, refused: Keys) -> bool:
         """Ask again after ``refused`` was refused as expired; whether there are others now."""
         with self._lock:

@@ -27,7 +27,7 @@ def copy(source: S3Storage, target: S3Storage, entry: Entry, key: bytes, info: O
     """Copy inside the store; None when that is impossible or its outcome is not exactly the source. Full target key."""
     md5 = info.digests.get("md5", "")
     from_key = source.prefix + entry.key
-    if not _same_store(source, target) or (source.place[0], from_key) == (target.place[0], key):
+    if not same_store(source, target) or (source.place[0], from_key) == (target.place[0], key):
         return None
     if entry.size > COPY_BYTES_MAX or not md5 or md5 != entry.etag or not key.strip(b"/") or info.losses:
         return None
@@ -40,7 +40,8 @@ def copy(source: S3Storage, target: S3Storage, entry: Entry, key: bytes, info: O
     return _proven(target, key, entry, info, answer)
 
 
-def _same_store(source: S3Storage, target: S3Storage) -> bool:
+def same_store(source: S3Storage, target: S3Storage) -> bool:
+    """Whether both are one service under the same credentials."""
     if source.calls.address.endpoint != target.calls.address.endpoint:
         return False
     return source.calls.credentials.current().same(target.calls.credentials.current())

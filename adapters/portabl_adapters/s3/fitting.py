@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from portabl.model import Loss, Metadata
+from portabl.tasks import Task
 from portabl_adapters.s3 import replies
+from portabl_adapters.s3.calls import Request
 from portabl_adapters.s3.fields import is_http_date, request_headers
 from portabl_adapters.s3.wire import Answer, Header
 
@@ -23,15 +25,18 @@ class Fitting:
     def __init__(self) -> None:
         self._dropped: frozenset[str] = frozenset()
 
-    def send(self, metadata: Metadata, send: Callable[[Sequence[Header]], Answer]) -> tuple[Answer, list[Loss]]:
-        """``send`` the headers of ``metadata``, fewer if need be. Returns the answer, and what was left out."""
+    def sending(
+        self, metadata: Metadata, request: Callable[[Sequence[Header]], Request]
+    ) -> Task[tuple[Answer, list[Loss]]]:
+        """Send the headers of ``metadata``, fewer if need be. Returns the answer, and what was left out."""
         headers, losses = request_headers(metadata, self._dropped)
-        answer = first = send(headers)
+        answer: Answer
+        answer = first = yield request(headers)
         if answer.status < 300:
             return answer, losses
         for trial in _trials(answer, metadata, self._dropped):
             headers, losses = request_headers(metadata, self._dropped | trial)
-            answer = send(headers)
+            answer = yield request(headers)
             if answer.status < 300:
                 if replies.error_code(first.body) not in _OF_THIS_OBJECT:
                     self._dropped |= trial

@@ -9,11 +9,13 @@ from dataclasses import replace
 from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused, Unreachable
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
-from portabl_adapters.s3 import appending, copying, fields, listing, replies, upload, versions
+from portabl.tasks import Engine, Task, aside, finish
+from portabl_adapters.s3 import appending, copying, engine, fields, listing, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
-from portabl_adapters.s3.calls import ATTEMPTS, Calls
+from portabl_adapters.s3.calls import ATTEMPTS, Calls, Request
 from portabl_adapters.s3.control import Credentials
+from portabl_adapters.s3.engine import CurlEngine
 from portabl_adapters.s3.fitting import Fitting
 from portabl_adapters.s3.tags import Tags
 from portabl_adapters.s3.wire import SMALL, STALL_SECONDS, Answer, Header, Sink
@@ -93,39 +95,51 @@ class S3Storage(Storage):
 
     def stat(self, key: bytes) -> ObjectInfo:
         """HEAD, and the tags."""
-        return self._stat(key, "")
+        return finish(self.stating(key))
 
     def look(self, entry: Entry) -> ObjectInfo:
         """The same for one version."""
-        return self._stat(entry.key, entry.version)
+        return finish(self._looking(entry.key, entry.version))
 
-    def _stat(self, key: bytes, version: str) -> ObjectInfo:
+    def stating(self, key: bytes) -> Task[ObjectInfo]:
+        """The same as a task."""
+        return self._looking(key, "")
+
+    def _looking(self, key: bytes, version: str) -> Task[ObjectInfo]:
         full = self.prefix + key
-        answer = self.calls.object("HEAD", full, versions.query(version), [_CHECKSUMS])
+        answer: Answer = yield self.calls.request("HEAD", full, versions.query(version), [_CHECKSUMS])
         if answer.status != 200:
             raise self.calls.error(answer, key)
         length = answer.headers.get(b"content-length", b"")
         if not length.isdigit():
             raise Corrupt("the store does not say the object's size", key=key, storage=self.name)
-        return self._info(answer, full, int(length), version, with_tags=True)
+        return (yield from self._info(answer, full, int(length), version, with_tags=True))
 
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
         """One GET, pinned to the entry's ETag and version."""
+        return finish(self._reading(entry, start, length))
+
+    def reading(self, entry: Entry) -> Task[Content]:
+        """The whole object as a task."""
+        return self._reading(entry, 0, None)
+
+    def _reading(self, entry: Entry, start: int, length: int | None) -> Task[Content]:
         want = max(0, entry.size - start) if length is None else min(length, max(0, entry.size - start))
         whole = start == 0 and want == entry.size
         if want == 0 and not whole:
-            return Content(self.look(entry), b"")
+            return Content((yield from self._looking(entry.key, entry.version)), b"")
         full = self.prefix + entry.key
         query = versions.query(entry.version)
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
             sink = None if whole and want <= SMALL else Sink(want, start)
-            answer = self.calls.object("GET", full, query, headers, sink=sink, expect=want)
+            answer: Answer = yield self.calls.request("GET", full, query, headers, sink=sink, expect=want)
             if answer.status not in (200, 206):
                 raise self.calls.error(answer, entry.key)
             if self._is_right(answer, entry, want, sink, last_try=last_try):
                 break
-        return Content(self._info(answer, full, entry.size, entry.version, with_tags=start == 0), answer.body)
+        info = yield from self._info(answer, full, entry.size, entry.version, with_tags=start == 0)
+        return Content(info, answer.body)
 
     def _read_headers(self, entry: Entry, start: int, want: int, whole: bool) -> list[Header]:
         if whole:
@@ -152,20 +166,27 @@ class S3Storage(Storage):
             raise Corrupt(f"{got} bytes arrived instead of {want}", key=entry.key, storage=self.name)
         return False
 
-    def _info(self, answer: Answer, full: bytes, size: int, version: str, *, with_tags: bool) -> ObjectInfo:
+    def _info(self, answer: Answer, full: bytes, size: int, version: str, *, with_tags: bool) -> Task[ObjectInfo]:
         tags: Mapping[str, str] = NOTHING
         losses: tuple[Loss, ...] = ()
         if with_tags:
-            tags, losses = self.tags.of(full, answer, version)
+            tags, losses = yield from self.tags.finding(full, answer, version)
         return fields.info_of(answer, size, tags, losses, etag_is_md5=self.etag_is_md5, keep_class=self._keep_class)
 
     def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
         """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
+        return finish(self.writing(key, body, metadata))
+
+    def writing(self, key: bytes, body: Body, metadata: Metadata) -> Task[Written]:
+        """The same as a task."""
         full = self.prefix + key
         if not full.strip(b"/"):
+            yield aside
             self.refuse_slashes(full)
         for _ in range(2):
-            answer, losses = self.fitting.send(metadata, lambda headers: self._put(full, headers, body, metadata))
+            answer, losses = yield from self.fitting.sending(
+                metadata, lambda headers: self._put(full, headers, body, metadata)
+            )
             damaged = fields.says_damaged(answer)
             if answer.status >= 300 and not damaged:
                 raise self.calls.error(answer, key)
@@ -175,10 +196,10 @@ class S3Storage(Storage):
         said = self.calls.said(answer) if damaged else f"MD5 {etag}"
         raise Corrupt(f"the bytes arrive damaged: the store says {said}, sent {body.md5}", key=key, storage=self.name)
 
-    def _put(self, full: bytes, headers: Sequence[Header], body: Body, metadata: Metadata) -> Answer:
+    def _put(self, full: bytes, headers: Sequence[Header], body: Body, metadata: Metadata) -> Request:
         if body.md5:  # SeaweedFS signs x-amz-content-sha256 but never compares it with the body; this it does compare
             headers = [*headers, fields.content_md5(body.md5)]
-        return self.calls.object(
+        return self.calls.request(
             "PUT", full, "", headers, body.data, body.sha256, recover=lambda: self._arrived(full, body, metadata)
         )
 
@@ -196,7 +217,7 @@ class S3Storage(Storage):
 
     def carries(self, full: bytes, answer: Answer, metadata: Metadata, *, with_tags: bool = True) -> bool:
         """Whether the object whose HEAD answered carries exactly this. (The default storage class may go unsaid.)"""
-        there = self._info(answer, full, 0, "", with_tags=with_tags)
+        there = finish(self._info(answer, full, 0, "", with_tags=with_tags))
         if there.losses or metadata.storage_class not in ("", "STANDARD", there.metadata.storage_class):
             return False
         tags = metadata.tags if with_tags else NOTHING
@@ -244,6 +265,10 @@ class S3Storage(Storage):
             if not isinstance(error, NotFound):
                 raise error
 
+    def copies(self, source: Storage) -> bool:
+        """Whether both are one service under the same credentials."""
+        return isinstance(source, S3Storage) and copying.same_store(source, self)
+
     def copy(self, source: Storage, entry: Entry, key: bytes, info: ObjectInfo) -> Written | None:
         """CopyObject from the same store under the same credentials, proven equal afterwards; None otherwise.
 
@@ -280,6 +305,10 @@ class S3Storage(Storage):
     def abandoned(self, key: bytes) -> Sequence[str]:
         """Ids of the unfinished uploads of exactly this key."""
         return upload.abandoned(self, self.prefix + key)
+
+    def engine(self) -> Engine | None:
+        """libcurl's multi interface, where the system has what it is driven by."""
+        return CurlEngine() if engine.AVAILABLE else None
 
     def close(self) -> None:
         """Close every connection."""

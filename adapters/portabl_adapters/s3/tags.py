@@ -13,8 +13,9 @@ from collections.abc import Mapping
 
 from portabl.errors import Unreachable
 from portabl.model import NOTHING, Loss
+from portabl.tasks import Task, aside, finish
 from portabl_adapters.s3 import fields, replies
-from portabl_adapters.s3.calls import Calls
+from portabl_adapters.s3.calls import Calls, Request
 from portabl_adapters.s3.wire import Answer
 
 _ANNOUNCERS = (b"AmazonS3", b"SeaweedFS", b"MinIO", b"Ceph", b"Werkzeug")
@@ -43,7 +44,12 @@ class Tags:
 
     def of(self, key: bytes, answer: Answer, version: str = "") -> Found:
         """Tags of an object whose GET or HEAD answered ``answer``; and the loss when they cannot be read."""
+        return finish(self.finding(key, answer, version))
+
+    def finding(self, key: bytes, answer: Answer, version: str = "") -> Task[Found]:
+        """The same as a task."""
         if self.manner is Manner.UNKNOWN:
+            yield aside
             with self._lock:
                 if self.manner is Manner.UNKNOWN:
                     return self._learn(key, answer, version)
@@ -51,7 +57,7 @@ class Tags:
             return NOTHING, (_HIDDEN,)
         counted = answer.headers.get(b"x-amz-tagging-count", b"0") != b"0"
         if counted or self.manner is Manner.ASK:
-            return self._read(self._ask(key, version), key)
+            return self._read((yield self._request(key, version)), key)
         return NOTHING, ()
 
     def _learn(self, key: bytes, first: Answer, version: str) -> Found:
@@ -69,8 +75,11 @@ class Tags:
             self.manner = Manner.ASK
         return found
 
+    def _request(self, key: bytes, version: str) -> Request:
+        return self._calls.request("GET", key, f"?tagging&versionId={version}" if version else "?tagging")
+
     def _ask(self, key: bytes, version: str) -> Answer:
-        return self._calls.object("GET", key, f"?tagging&versionId={version}" if version else "?tagging")
+        return self._request(key, version)()
 
     def _read(self, answer: Answer, key: bytes) -> Found:
         if answer.status == 200 and not answer.body:

@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_from_bytes
 from portabl.errors import Changed, Corrupt, ListingBroken, Refused, Unreachable
 from portabl.model import Body, Loss, Metadata, Written
 from portabl.storage import Upload
+from portabl.tasks import finish
 from portabl_adapters.s3 import fields, replies
 from portabl_adapters.s3.bodyproof import Checked, checksum_header
 from portabl_adapters.s3.wire import Answer
@@ -184,8 +185,8 @@ def etag_of_parts(tags: Sequence[str]) -> str:
 
 def begin(storage: S3Storage, key: bytes, size: int, metadata: Metadata) -> S3Upload:
     """CreateMultipartUpload."""
-    answer, losses = storage.fitting.send(
-        metadata, lambda headers: storage.calls.object("POST", key, "?uploads", headers)
+    answer, losses = finish(
+        storage.fitting.sending(metadata, lambda headers: storage.calls.request("POST", key, "?uploads", headers))
     )
     if answer.status >= 300:
         raise storage.calls.error(answer, key)

@@ -222,6 +222,13 @@ class Transport(Protocol):
         ...
 
 
+def lost(code: int, text: str) -> Lost:
+    """What an error of libcurl stands for."""
+    if code == pycurl.E_ABORTED_BY_CALLBACK:
+        text = "the connection was closed before an answer came"
+    return Lost(code, text, timeout=code == pycurl.E_OPERATION_TIMEDOUT)
+
+
 class CurlHandle:
     """libcurl with one live connection, for one thread."""
 
@@ -232,7 +239,7 @@ class CurlHandle:
         self._keys: Keys | None = None
         self._starts = 0
         self._plain = True
-        self._curl = curl = pycurl.Curl()
+        self.curl = curl = pycurl.Curl()
         for option, value in _fixed_options(address, stall_seconds):
             curl.setopt(option, value)
         curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
@@ -249,7 +256,34 @@ class CurlHandle:
         sink: Sink | None,
     ) -> Answer:
         """One request, one answer. Raises Lost."""
-        curl = self._curl
+        if len(body) >= _MAPPED:
+            self._prepare(method, url, headers, sha256, keys)
+            return self._upload(body)
+        self.begin(method, url, headers, body, sha256, keys)
+        try:
+            return self._perform(sink)
+        finally:
+            if sink is not None:  # what arrived belongs to the caller alone
+                self.curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+
+    def begin(
+        self, method: str, url: str, headers: Sequence[Header], body: bytes | memoryview, sha256: str, keys: Keys
+    ) -> None:
+        """Have libcurl ready for a request with a small body and a small answer; `end` takes the answer."""
+        self._prepare(method, url, headers, sha256, keys)
+        if method in ("PUT", "POST"):
+            self.curl.setopt(pycurl.POSTFIELDS, body if isinstance(body, bytes) else bytes(body))
+        self._lines.clear()
+        self._chunks.clear()
+
+    def end(self) -> Answer:
+        """What came back for `begin`, once libcurl is done with it."""
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return Answer(self.curl.getinfo(pycurl.RESPONSE_CODE), self._lines.copy(), body)
+
+    def _prepare(self, method: str, url: str, headers: Sequence[Header], sha256: str, keys: Keys) -> None:
+        curl = self.curl
         self._starts = 0
         if keys is not self._keys:
             self._take_keys(keys)
@@ -260,19 +294,10 @@ class CurlHandle:
             lines.append(f"x-amz-security-token: {keys.token}")
         curl.setopt(pycurl.URL, url)
         curl.setopt(pycurl.HTTPHEADER, lines)
-        if len(body) >= _MAPPED:
-            return self._upload(body)
-        if method in ("PUT", "POST"):
-            curl.setopt(pycurl.POSTFIELDS, body if isinstance(body, bytes) else bytes(body))
-        try:
-            return self._perform(sink)
-        finally:
-            if sink is not None:  # what arrived belongs to the caller alone
-                self._curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
 
     def _upload(self, body: bytes | memoryview) -> Answer:
         """A PUT of a large body; nothing of it stays with the connection."""
-        curl = self._curl
+        curl = self.curl
         curl.setopt(pycurl.UPLOAD, 1)
         curl.setopt(pycurl.INFILESIZE_LARGE, len(body))
         curl.setopt(pycurl.UPLOAD_BUFFERSIZE, _SINK_BUFFER)
@@ -289,32 +314,32 @@ class CurlHandle:
         self._chunks.clear()
         self._receive(sink)
         try:
-            self._curl.perform()
+            self.curl.perform()
         except pycurl.error as error:
             arguments: tuple[object, ...] = error.args  # code and text
             code, text = int(str(arguments[0])), str(arguments[-1])
-            if code == pycurl.E_ABORTED_BY_CALLBACK:
-                text = "the connection was closed before an answer came"
             if not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
-                raise Lost(code, text, timeout=code == pycurl.E_OPERATION_TIMEDOUT) from None
-        body = sink.body if sink is not None else self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        return Answer(self._curl.getinfo(pycurl.RESPONSE_CODE), self._lines.copy(), body)
+                raise lost(code, text) from None
+        answer = self.end()
+        if sink is not None:
+            answer.body = sink.body
+        return answer
 
     def _receive(self, sink: Sink | None) -> None:
         if sink is not None:
             sink.attach(self._lines)
-            self._curl.setopt(pycurl.WRITEFUNCTION, sink.write)
-            self._curl.setopt(pycurl.BUFFERSIZE, _SINK_BUFFER)
-            self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
+            self.curl.setopt(pycurl.WRITEFUNCTION, sink.write)
+            self.curl.setopt(pycurl.BUFFERSIZE, _SINK_BUFFER)
+            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
             self._plain = False
         elif not self._plain:
-            self._curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+            self.curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
             self._bound(self._method)
             self._plain = True
 
     def _bound(self, method: str) -> None:
         """A bound on the answer; libcurl also holds it against the length in a HEAD, whose body never comes."""
-        self._curl.setopt(pycurl.MAXFILESIZE_LARGE, 0 if method == "HEAD" else ANSWER_BYTES_MAX)
+        self.curl.setopt(pycurl.MAXFILESIZE_LARGE, 0 if method == "HEAD" else ANSWER_BYTES_MAX)
 
     def _before_request(self, *_: object) -> int:
         """libcurl repeats a request whose kept-alive connection breaks: right for reading only."""
@@ -324,12 +349,12 @@ class CurlHandle:
         return int(pycurl.PREREQFUNC_OK)
 
     def _take_keys(self, keys: Keys) -> None:
-        self._curl.setopt(pycurl.USERNAME, keys.access.encode())
-        self._curl.setopt(pycurl.PASSWORD, keys.secret.encode())
+        self.curl.setopt(pycurl.USERNAME, keys.access.encode())
+        self.curl.setopt(pycurl.PASSWORD, keys.secret.encode())
         self._keys = keys
 
     def _aim(self, method: str) -> None:
-        curl = self._curl
+        curl = self.curl
         curl.unsetopt(pycurl.CUSTOMREQUEST)
         curl.setopt(pycurl.NOBODY, 0)
         if method in ("PUT", "POST"):
@@ -350,7 +375,7 @@ class CurlHandle:
         with contextlib.suppress(
             pycurl.error
         ):  # a request is under way in its thread: the handle dies with that thread
-            self._curl.close()
+            self.curl.close()
         self._keys = None
 
 

@@ -1,0 +1,68 @@
+"""Work that can be set down wherever it waits, so that one thread can see to many objects.
+
+A task is a generator. What it yields is a call: a request to a store, or anything else that takes its time. Whoever
+drives the task makes the call and sends its answer in, or throws its error in. Any thread can make a call, by calling
+it (`finish`); an `Engine` carries many calls of its own kind at once. After any call a task may go on in another
+thread.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Call = Callable[[], Any]
+Task = Generator[Call, Any, T]
+
+
+def aside() -> None:
+    """The call that does nothing. A task yields it before anything that may block: no engine carries it, so what
+    follows runs in a thread that may wait.
+    """
+
+
+def finish(task: Task[T], call: Call | None = None) -> T:
+    """Drive a task to its end in this thread, from ``call``, which it has yielded, or from its beginning."""
+    try:
+        call = call or next(task)
+        while True:
+            try:
+                answer = call()
+            except BaseException as error:
+                call = task.throw(error)
+            else:
+                call = task.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+class Engine(abc.ABC):
+    """Carries the calls of many tasks at once, all in the thread that runs it. Context manager: leaving closes it."""
+
+    @abc.abstractmethod
+    def run(
+        self, take: Callable[[], Task[None] | None], away: Callable[[Task[None], Call], None], over: Callable[[], bool]
+    ) -> None:
+        """Drive tasks until ``over`` says that ``take`` will have no more, and every one is at its end or away.
+
+        ``take``: the next task, None when there is none now. ``away`` is given a task with a call that this engine does
+        not carry, or that has met with anything but success: it is finished elsewhere. Tasks given here never raise.
+        """
+
+    @abc.abstractmethod
+    def wake(self) -> None:
+        """Have a running engine ask ``take`` and ``over`` again; called from any thread."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of connections."""
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
