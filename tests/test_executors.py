@@ -1,25 +1,85 @@
-"""Threads: everything is done once, an error ends it and is raised, nothing waits for ever."""
+"""Threads, and an engine beside them: everything is done once, an error ends it all, nothing waits for ever."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
-from portabl.executors import QUEUE_PER_THREAD, WINDOW_PER_THREAD, Workers, in_order
+from portabl.executors import QUEUE_PER_THREAD, WINDOW_PER_THREAD, Driven, Workers, in_order
+from portabl.tasks import Call, Engine, Task, aside
 
 
-def test_everything_is_done_once() -> None:
+class Carrier(Engine):
+    """Carries `quick` and nothing else, as an adapter's engine carries its own requests."""
+
+    def __init__(self) -> None:
+        self.woken = threading.Event()
+
+    def run(
+        self, take: Callable[[], Task[None] | None], away: Callable[[Task[None], Call], None], over: Callable[[], bool]
+    ) -> None:
+        """See `Engine`."""
+        while True:
+            self.woken.clear()
+            while (task := take()) is not None:
+                self._carry(task, away)
+            if over():
+                return
+            assert self.woken.wait(60), "nobody wakes the engine"
+
+    @staticmethod
+    def _carry(task: Task[None], away: Callable[[Task[None], Call], None]) -> None:
+        with contextlib.suppress(StopIteration):
+            call = next(task)
+            while call is quick:
+                call = task.send(call())
+            away(task, call)
+
+    def wake(self) -> None:
+        """See `Engine`."""
+        self.woken.set()
+
+    def close(self) -> None:
+        """See `Engine`."""
+
+
+def quick() -> int:
+    """What the engine carries."""
+    return 1
+
+
+def engine_driven(threads: int, work: Callable[[int], None]) -> Driven[int]:
+    """Every third item goes through the engine alone, the others leave it for a thread."""
+
+    def task(number: int) -> Task[None]:
+        assert (yield quick) == 1
+        if number % 3:
+            yield aside
+        work(number)
+
+    return Driven(threads, task, Carrier())
+
+
+both = pytest.mark.parametrize("crew", [Workers, engine_driven])
+Crew = Callable[[int, Callable[[int], object]], Workers[int]]
+
+
+@both
+def test_everything_is_done_once(crew: Crew) -> None:
     done: list[int] = []
-    workers = Workers(4, done.append)
+    workers = crew(4, done.append)
     for number in range(500):
         workers.put(number)
     workers.finish()
     assert sorted(done) == list(range(500))
 
 
-def test_an_error_reaches_whoever_puts_and_ends_the_rest() -> None:
+@both
+def test_an_error_reaches_whoever_puts_and_ends_the_rest(crew: Crew) -> None:
     done: list[int] = []
 
     def work(number: int) -> None:
@@ -28,7 +88,7 @@ def test_an_error_reaches_whoever_puts_and_ends_the_rest() -> None:
         time.sleep(0.001)
         done.append(number)
 
-    workers = Workers(2, work)
+    workers = crew(2, work)
 
     def put_all() -> None:
         for number in range(10_000):
@@ -40,8 +100,9 @@ def test_an_error_reaches_whoever_puts_and_ends_the_rest() -> None:
     assert len(done) < 100
 
 
-def test_an_error_of_the_last_item_is_not_lost() -> None:
-    workers = Workers(3, lambda n: 1 // n)
+@both
+def test_an_error_of_the_last_item_is_not_lost(crew: Crew) -> None:
+    workers = crew(3, lambda n: 1 // n)
     workers.put(0)
     with pytest.raises(ZeroDivisionError):
         workers.finish()
@@ -62,6 +123,43 @@ def test_cancel_finishes_what_is_under_way_and_drops_the_rest() -> None:
     started.acquire()
     workers.cancel()
     assert sorted(finished) == [0, 1]
+
+
+def test_no_more_are_under_way_than_threads_were_given() -> None:
+    """An engine that hands every task on at once does not pile them up behind the threads."""
+    under_way, most, guard = 0, 0, threading.Lock()
+
+    def work(_: int) -> Task[None]:
+        nonlocal under_way, most
+        with guard:
+            under_way += 1
+            most = max(most, under_way)
+        yield aside
+        with guard:
+            under_way -= 1
+
+    driven = Driven(5, work, Carrier())
+    for number in range(2000):
+        driven.put(number)
+    driven.finish()
+    assert under_way == 0
+    assert most == 5
+
+
+def test_an_engine_that_fails_ends_the_run() -> None:
+    class Failing(Carrier):
+        def run(self, take: object, away: object, over: object) -> None:
+            raise KeyError("engine")
+
+    driven = Driven(2, lambda _: iter(()), Failing())  # type: ignore[arg-type,return-value]
+
+    def put_all() -> None:
+        for number in range(1000):
+            driven.put(number)
+
+    with pytest.raises(KeyError, match="engine"):
+        put_all()
+    driven.cancel()
 
 
 def test_results_in_order_within_a_bounded_window() -> None:
