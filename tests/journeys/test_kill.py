@@ -149,8 +149,8 @@ def test_killed_between_directories_and_a_store(stock: Stock, seaweed: S3Server,
 
 PLACES = [
     ("portabl.journal:Journal.begin_pass", 1, "after"),
-    ("portabl.shards:Shard.add_line", 3, "before"),
-    ("portabl.shards:Shard.add_line", 20, "after"),
+    ("portabl.shards:Shard._append", 3, "before"),
+    ("portabl.shards:Shard._append", 20, "after"),
     ("portabl.journal:Journal.intend_upload", 1, "before"),
     ("portabl.journal:Journal.intend_upload", 2, "after"),
     ("portabl.journal:Journal.name_upload", 1, "before"),
@@ -237,7 +237,7 @@ def test_killed_twice_with_remote_state_before_the_first_push(seaweed: S3Server,
     for number in range(30):
         seaweed.client().put_object(Bucket=bucket, Key=f"more/{number:02d}", Body=b"%d" % number)
     shutil.rmtree(yard.here.folder / "home" / "state")  # another machine: it fetches the state first
-    _die(yard, "portabl.shards:Shard.add@20,after")
+    _die(yard, "portabl.shards:Shard._append@20,after")
     done = yard.run()
     assert done.code == 0
     assert done.document["unchanged"] >= 30 + 19 - THREADS
