@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class _Nothing(Mapping[str, str]):
@@ -186,6 +187,18 @@ class Written:
     etag: str = ""
     version: str = ""
     losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a bucket as a whole. ``value``: its document as JSON in S3's terms, None when it is not set.
+
+    ``problem``: why the store does not tell it, such as NotImplemented.
+    """
+
+    name: str
+    value: Any = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

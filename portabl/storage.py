@@ -18,10 +18,11 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from portabl import tasks
-from portabl.errors import UsageError
-from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Fact, Metadata, ObjectInfo, Written
+from portabl.errors import Refused, UsageError
+from portabl.model import HEADERS, NOTHING, Body, Content, Entry, Fact, Metadata, ObjectInfo, Setting, Written
 from portabl.throttle import Pacer
 
 
@@ -245,6 +246,14 @@ class Storage(abc.ABC):
     def take_back(self, key: bytes, version: str) -> None:  # noqa: ARG002 - a place without versions has but one
         """Undo a write of ours that made ``version``, and nothing else."""
         self.delete(key)
+
+    def settings(self) -> Sequence[Setting]:
+        """The configuration of the bucket as a whole (`portabl.bucket_config.NAMES`); empty where there is none."""
+        return ()
+
+    def configure(self, name: str, document: Any) -> None:  # noqa: ARG002
+        """Replace one setting. Raises Refused."""
+        raise Refused("a place without a configuration", storage=self.name)
 
     def close(self) -> None:  # noqa: B027 - having nothing to close is fine
         """Let go of connections; further calls are errors."""

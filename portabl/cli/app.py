@@ -23,6 +23,7 @@ COMMANDS = {
     "fingerprint": "Read a location and print its root: the place in 32 bytes.",
     "labels": "Check the Gaia-X labels of providers, step by step.",
     "jobs": "Run jobs on a schedule: list, run, watch and install them.",
+    "bucket-config": "Compare and carry the configuration of buckets.",
     "status": "Show the jobs known in the state directory.",
     "demo": "See it work: two local S3 providers, a nasty data set, a proof.",
     "completion": "Print a completion script for your shell.",
@@ -42,7 +43,7 @@ class LazyGroup(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command = importlib.import_module(f"portabl.cli.{cmd_name}").command
+        command = importlib.import_module(f"portabl.cli.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

@@ -43,7 +43,10 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 `ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`,
 `version`, `storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,
 `objects`, `bytes`, `issues`, `exit_code`. `status`: `root`, `jobs`, `exit_code`. `manifest show`: `manifest`,
-`records`, `complete`, `error`, `exit_code`. `manifest views`: `views`, `exit_code`.
+`records`, `complete`, `error`, `exit_code`. `manifest views`: `views`, `exit_code`. `bucket-config show SRC`:
+`settings`, by name `document` (S3's own, null when not set) and `problem`; `bucket-config show SRC DST` and `apply`:
+`changes`, a list of `name`, `class`, `reasons`, `notes`, `source`, `target`, `proposed`, `applied` (null when it was
+not tried) and `problem`; `exit_code`.
 
 `labels verify` (`"portabl label"`): `file`, `labelled`, `state` (unreadable, no label, expired, or the furthest thing
 proven: present, signature-ok, issuer-trusted, chain-ok, digests-ok, labelled), `at`, `token_sha256`, `level`,

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused, Unreachable
-from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Written
+from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Setting, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
 from portabl.tasks import Engine, Task, aside, finish
 from portabl_adapters.s3 import appending, copying, engine, fields, listing, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
+from portabl_adapters.s3.bucket_config import BucketConfig
 from portabl_adapters.s3.calls import ATTEMPTS, Calls, Request
 from portabl_adapters.s3.control import Credentials
 from portabl_adapters.s3.engine import CurlEngine
@@ -45,6 +47,7 @@ class S3Storage(Storage):
         self.calls = Calls(
             opening.name, self._address, credentials, opening.threads, stall_seconds, opening.pacer, attempts
         )
+        self._bucket_config = BucketConfig(opening.name, self._address, credentials)
         announces = settings.get("announces_tags")
         self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
         self.fitting = Fitting()
@@ -310,8 +313,17 @@ class S3Storage(Storage):
         """libcurl's multi interface, where the system has what it is driven by."""
         return CurlEngine() if engine.AVAILABLE else None
 
+    def settings(self) -> Sequence[Setting]:
+        """Through boto3, one request each."""
+        return self._bucket_config.read()
+
+    def configure(self, name: str, document: Any) -> None:
+        """Through boto3."""
+        self._bucket_config.write(name, document)
+
     def close(self) -> None:
         """Close every connection."""
+        self._bucket_config.close()
         self.calls.close()
 
 
