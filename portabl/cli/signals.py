@@ -16,7 +16,10 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT, SIGTERM or SIGHUP sets."""
+    """An event that the first SIGINT, SIGTERM or SIGHUP sets.
+
+    A signal that whoever started the process had it ignore stays ignored: SIGHUP under `nohup`, SIGINT behind `&`.
+    """
     stop = threading.Event()
 
     def handle(_number: int, _frame: object) -> None:
@@ -28,7 +31,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
         except OSError:
             return
 
-    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}
     try:
         yield stop
     finally:
