@@ -30,6 +30,8 @@ COMMANDS = {
     "enable": "jobs_run",
     "disable": "jobs_run",
     "test-alerts": "jobs_run",
+    "serve": "jobs_serve",
+    "install": "jobs_install",
 }
 """Commands, and the module of `portabl.cli` each is in."""
 

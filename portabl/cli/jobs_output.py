@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,10 +11,8 @@ from portabl.cli.output import Session
 from portabl.keys import plain
 
 if TYPE_CHECKING:
-    from portabl.jobs.check import Health
-    from portabl.jobs.config import Jobs, ScheduledJob
+    from portabl.jobs.config import ScheduledJob
     from portabl.jobs.run import Runner
-    from portabl.jobs.store import Run
 
 
 @contextmanager
@@ -29,12 +26,6 @@ def opened(session: Session) -> Iterator[Runner]:
     jobs = load(session.config())
     with Store(default_place(jobs.config.path), jobs.config.path) as store:
         yield Runner(jobs, store, now=clock.now, tell=lambda line: session.tell(plain(line)))
-
-
-def required(jobs: Jobs) -> None:
-    """No job at all is an error: a check of nothing would always be well. Raises ConfigError."""
-    if not jobs.jobs:
-        jobs.job("")
 
 
 def when(moment: datetime | None, job: ScheduledJob) -> str:
@@ -62,29 +53,6 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
-
-
-def run_document(run: Run | None) -> dict[str, Any] | None:
-    """A run for programs."""
-    if run is None:
-        return None
-    return {**dataclasses.asdict(run), "duration_seconds": run.duration_seconds}
-
-
-def health_document(found: Health) -> dict[str, Any]:
-    """A judgement for programs."""
-    from portabl.jobs import clock
-
-    return {
-        "job": found.job,
-        "state": found.state,
-        "well": found.well,
-        "message": plain(found.message),
-        "due": clock.text(found.due) if found.due else None,
-        "missing": clock.text(found.missing) if found.missing else None,
-        "last": run_document(found.last),
-        "last_ok": run_document(found.last_ok),
-    }
 
 
 def job_document(job: ScheduledJob) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from portabl.cli.jobs_output import health_document, opened, required, run_document
+from portabl.cli.jobs_output import opened
 from portabl.cli.options import as_json, common
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
@@ -100,7 +100,7 @@ def _nothing_to_do(session: Session, name: str) -> int:
 
 def _say_run(session: Session, run: Run, outcome: Outcome) -> None:
     if session.json:
-        document = {"document": "portabl job run", "version": 1, "job": run.job, "run": run_document(run)}
+        document = {"document": "portabl job run", "version": 1, "job": run.job, "run": run.document()}
         session.document(document | {"report": outcome.document, "exit_code": outcome.exit_code})
         return
     session.say(f"job {run.job}, run {run.id}: {run.result}")
@@ -119,20 +119,20 @@ def _say_run(session: Session, run: Run, outcome: Outcome) -> None:
 def check_command(session: Session, /, names: tuple[str, ...], nagios: bool, alert: bool) -> int:
     """See _CHECK."""
     with opened(session) as runner:
-        from portabl.jobs.check import health, raise_alarms
+        from portabl.jobs import check
 
-        required(runner.jobs)
+        runner.jobs.required()
         wanted = [runner.jobs.job(name) for name in names] or list(runner.jobs.jobs.values())
-        found = [health(job, runner.store, runner.now()) for job in wanted]
+        found = [check.health(job, runner.store, runner.now()) for job in wanted]
         if alert:
-            raise_alarms(runner, found)
+            check.raise_alarms(runner, found)
     bad = [one for one in found if not one.well]
     if nagios:
         session.say(_nagios(found, bad))
         return 2 if bad else 0
     code = 3 if bad else 0
     if session.json:
-        jobs = [health_document(one) for one in found]
+        jobs = [check.document(one) for one in found]
         session.document({"document": "portabl jobs check", "version": 1, "jobs": jobs, "exit_code": code})
         return code
     for one in found:

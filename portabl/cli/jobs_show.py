@@ -9,11 +9,8 @@ import click
 
 from portabl.cli.jobs_output import (
     duration,
-    health_document,
     job_document,
     opened,
-    required,
-    run_document,
     short,
     table,
     when,
@@ -60,12 +57,12 @@ Examples
 def list_command(session: Session, /) -> int:
     """See _LIST."""
     with opened(session) as runner:
-        from portabl.jobs.check import health
+        from portabl.jobs import check
 
-        required(runner.jobs)
-        found = [(job, health(job, runner.store, runner.now())) for job in runner.jobs.jobs.values()]
+        runner.jobs.required()
+        found = [(job, check.health(job, runner.store, runner.now())) for job in runner.jobs.jobs.values()]
     if session.json:
-        rows = [{**job_document(job), "health": health_document(one)} for job, one in found]
+        rows = [{**job_document(job), "health": check.document(one)} for job, one in found]
         session.document({"document": "portabl jobs", "version": 1, "jobs": rows, "exit_code": 0})
         return 0
     head = ("JOB", "KIND", "SCHEDULE", "NEXT", "STATE", "LAST RUN")
@@ -86,14 +83,14 @@ def list_command(session: Session, /) -> int:
 def show_command(session: Session, /, name: str) -> int:
     """See _SHOW."""
     with opened(session) as runner:
-        from portabl.jobs.check import health
+        from portabl.jobs import check
 
         job = runner.jobs.job(name)
-        found = health(job, runner.store, runner.now())
+        found = check.health(job, runner.store, runner.now())
     definition = job_document(job)
     if session.json:
         document = {"document": "portabl job definition", "version": 1, "job": definition}
-        session.document(document | {"health": health_document(found), "exit_code": 0})
+        session.document(document | {"health": check.document(found), "exit_code": 0})
         return 0
     rows = [(key, _value(value)) for key, value in definition.items() if value not in (None, [], "", False)]
     rows += [("state", f"{found.state}{f': {plain(found.message)}' if found.message else ''}")]
@@ -125,7 +122,7 @@ def next_command(session: Session, /, name: str | None, count: int) -> int:
     from portabl.jobs.config import load
 
     jobs = load(session.config())
-    required(jobs)
+    jobs.required()
     wanted = [jobs.job(name)] if name else list(jobs.jobs.values())
     found = []
     for job in wanted:
@@ -160,7 +157,7 @@ def history_command(session: Session, /, name: str | None, count: int) -> int:
             runner.jobs.job(name)
         runs = runner.store.history(name or "", count)
     if session.json:
-        rows = [run_document(run) for run in runs]
+        rows = [run.document() for run in runs]
         session.document({"document": "portabl jobs history", "version": 1, "runs": rows, "exit_code": 0})
         return 0
     if not runs:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from portabl.jobs import clock
 from portabl.jobs.config import Jobs, ScheduledJob
 from portabl.jobs.run import Runner, message_of
 from portabl.jobs.store import Run, Store
+from portabl.keys import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,20 @@ def health(job: ScheduledJob, store: Store, now: datetime) -> Health:
     return Health(job.name, state, "", due, None, last, last_ok)
 
 
+def document(found: Health) -> dict[str, Any]:
+    """A judgement for programs."""
+    return {
+        "job": found.job,
+        "state": found.state,
+        "well": found.well,
+        "message": plain(found.message),
+        "due": clock.text(found.due) if found.due else None,
+        "missing": clock.text(found.missing) if found.missing else None,
+        "last": found.last.document() if found.last else None,
+        "last_ok": found.last_ok.document() if found.last_ok else None,
+    }
+
+
 def overdue(job: ScheduledJob, store: Store, since: datetime, now: datetime) -> datetime | None:
     """The newest due time whose deadline is over without a run that ended well; None when there is none."""
     if job.schedule is None:
@@ -63,7 +79,7 @@ def overdue(job: ScheduledJob, store: Store, since: datetime, now: datetime) -> 
     else:
         following = job.schedule.latest(now)
         due = job.schedule.latest(following - timedelta(seconds=1)) if following else None
-    if due is None or due < since or store.covered(job.name, due, "ok"):
+    if due is None or due <= since or store.covered(job.name, due, "ok"):
         return None
     return due
 

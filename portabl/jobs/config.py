@@ -133,6 +133,12 @@ class Jobs:
         hint = suggest(name, self.jobs) if self.jobs else "add a table `[jobs.NAME]`, see docs/jobs.md"
         raise ConfigError(f"no job `{plain(name)}` in {looked}", hint=hint)
 
+    def required(self) -> None:
+        """No job at all is an error: a check of nothing would always be well. Raises ConfigError."""
+        if not self.jobs:
+            looked = self.config.path or " and ".join(self.config.searched) or "no configuration file"
+            raise ConfigError(f"no job is configured in {looked}", hint="add a table `[jobs.NAME]`, see docs/jobs.md")
+
 
 def load(config: Config) -> Jobs:
     """Read the tables of a configuration. Raises ConfigError."""

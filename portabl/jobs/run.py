@@ -51,16 +51,16 @@ class Runner:
             try:
                 held.enter_context(self.store.lock(job.name))
             except JobLocked as locked:
-                self._note_skipped(job, trigger, due, str(locked))
+                self.note_skipped(job, trigger, due, str(locked))
                 raise
             resumes = self._after_a_kill(job)
             run = self.store.begin(job, self.now(), trigger=trigger, due=due, resumes=resumes)
             return self._recorded(job, run, progress or NoProgress(), stop or threading.Event())
 
-    def _note_skipped(self, job: ScheduledJob, trigger: str, due: str, message: str) -> None:
-        """Once for a run that goes on, however often others come too early."""
+    def note_skipped(self, job: ScheduledJob, trigger: str, due: str, message: str) -> None:
+        """Record that nothing ran because another run goes on; by hand only once, however often it is tried."""
         newest = self.store.history(job.name, 1)
-        if not newest or newest[0].result != "skipped":
+        if trigger != "hand" or not newest or newest[0].result != "skipped":
             self.store.note(job, self.now(), trigger=trigger, due=due, result="skipped", message=message)
 
     def _refuse_disabled(self, job: ScheduledJob) -> None:
@@ -113,6 +113,15 @@ class Runner:
         message = f"was due at {clock.text(due)}, and nothing ran within {job.grace}"
         run = self.store.note(
             job, self.now(), trigger="schedule", due=clock.text(due), result="missed", message=message
+        )
+        return self.notify(job, run)
+
+    def could_not_begin(self, job: ScheduledJob, code: int) -> Run:
+        """Record a run that ended with ``code`` before it could record itself, and tell."""
+        what = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        message = f"the run {what} before it began: see what it wrote to stderr"
+        run = self.store.note(
+            job, self.now(), trigger="schedule", due="", result="failed", exit_code=code, message=message
         )
         return self.notify(job, run)
 
@@ -203,6 +212,6 @@ def is_due(job: ScheduledJob, store: Store, now: datetime) -> datetime | None:
     last = store.last(job.name)
     if last is not None and last.result == "interrupted":
         return due
-    if due < seen.since or store.covered(job.name, due, "ok", "failed", "interrupted", "missed", "running"):
+    if due <= seen.since or store.covered(job.name, due, "ok", "failed", "interrupted", "missed", "running"):
         return None
     return due

@@ -18,9 +18,10 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from portabl.errors import JobLocked, StateFull, UsageError
 from portabl.jobs import clock
@@ -88,6 +89,10 @@ class Run:
             return None
         return (clock.moment(self.finished) - clock.moment(self.started)).total_seconds()
 
+    def document(self) -> dict[str, Any]:
+        """The run for programs."""
+        return {**asdict(self), "duration_seconds": self.duration_seconds}
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -103,7 +108,7 @@ _COLUMNS = ", ".join(field.name for field in fields(Run))
 
 def default_place(config_path: str) -> Path:
     """Where runs of this configuration file's jobs are remembered."""
-    path = os.path.realpath(config_path)
+    path = os.path.abspath(config_path)  # no links followed: Kubernetes swaps what a ConfigMap's file points to
     return default_root() / "scheduled" / hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
@@ -116,7 +121,7 @@ class Store:
             place.mkdir(parents=True, exist_ok=True)
             about = place / "about.json"
             if config_path and not about.exists():
-                about.write_text(json.dumps({"config": os.path.realpath(config_path)}) + "\n", encoding="utf-8")
+                about.write_text(json.dumps({"config": os.path.abspath(config_path)}) + "\n", encoding="utf-8")
         with self._translated():
             self._db = sqlite3.connect(place / "runs.sqlite3", timeout=30, isolation_level=None)
             self._prepare()
@@ -217,6 +222,10 @@ class Store:
         if job:
             return self._runs("WHERE job = ? ORDER BY id DESC LIMIT ?", job, count)
         return self._runs("ORDER BY id DESC LIMIT ?", count)
+
+    def newest(self) -> int:
+        """The number of the newest run of all jobs, 0 when there is none."""
+        return next((run.id for run in self.history("", 1)), 0)
 
     def running(self, job: str) -> Run | None:
         """The run that is recorded as going on."""
