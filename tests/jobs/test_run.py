@@ -314,7 +314,7 @@ def here(tmp_path: Path) -> Shell:
 PLACES = [
     ("portabl.jobs.store:Store.begin", 1, "before"),
     ("portabl.jobs.store:Store.begin", 1, "after"),
-    ("portabl.shards:Shard.add_line", 12, "after"),
+    ("portabl.shards:Shard._append", 12, "after"),
     ("portabl.manifest:ManifestWriter.finish", 1, "before"),
     ("portabl.migrate:migrate", 1, "after"),
     ("portabl.jobs.store:Store.update", 1, "after"),
