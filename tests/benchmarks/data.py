@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pycurl
@@ -16,6 +17,11 @@ from kit.servers import S3Server
 MIB = 2**20
 PART = 8 * MIB
 FILLERS = 8
+MIXED_MAX = 16 * MIB
+
+
+Stored = dict[str, tuple[int, str]]
+"""Size and MD5 by key."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,55 @@ def works(small_objects: int, large_mib: int) -> dict[str, Work]:
     """The data sets by name; the same sizes every time."""
     draw = random.Random(20261123)
     small = tuple(draw.randint(1, 8192) for _ in range(small_objects))
+    mixed = tuple(min(MIXED_MAX, int(draw.lognormvariate(9.5, 2.0))) for _ in range(small_objects // 2))
     large = (large_mib * MIB,) * 3
     return {
         "small": Work("small", f"{small_objects:,} objects of 1 B to 8 KiB", small),
+        "mixed": Work("mixed", f"{len(mixed):,} objects of log-normal sizes, {sum(mixed) / MIB:,.0f} MiB", mixed),
+        "medium": Work("medium", "300 objects of 1 MiB", (MIB,) * 300),
         "large": Work("large", f"3 objects of {large_mib} MiB", large),
+        "huge": Work("huge", f"1 object of {8 * large_mib} MiB", (8 * large_mib * MIB,)),
     }
 
 
-def fill(server: S3Server, bucket: str, work: Work) -> dict[str, tuple[int, str]]:
+def fill_folder(folder: Path, work: Work) -> Stored:
+    """The same in a directory."""
+    stored = {}
+    for key, size in work.objects():
+        data = _content(key, size)
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        stored[key] = (size, hashlib.md5(data).hexdigest())
+    return stored
+
+
+def change(server: S3Server, bucket: str, stored: Stored) -> Stored:
+    """Replace one object in a hundred by another of its size; what the bucket holds then."""
+    return stored | {key: _replace(server, bucket, key, f"{key} changed", stored[key][0]) for key in _some(stored)}
+
+
+def restore(server: S3Server, bucket: str, stored: Stored) -> None:
+    """Undo `change`."""
+    for key in _some(stored):
+        _replace(server, bucket, key, key, stored[key][0])
+
+
+def _some(stored: Stored) -> list[str]:
+    return sorted(stored)[::100]
+
+
+def _replace(server: S3Server, bucket: str, key: str, seed: str, size: int) -> tuple[int, str]:
+    body = _content(seed, size)
+    server.client().put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/octet-stream")
+    return size, hashlib.md5(body).hexdigest()
+
+
+def fill(server: S3Server, bucket: str, work: Work) -> Stored:
     """Store every object of ``work``; size and MD5 by key."""
     small = [(key, size) for key, size in work.objects() if size <= PART]
     large = [(key, size) for key, size in work.objects() if size > PART]
-    stored: dict[str, tuple[int, str]] = {}
+    stored: Stored = {}
     _fill_small(server, bucket, small, stored)
     for key, size in large:
         stored[key] = (size, _put_large(server.client(), bucket, key, size))
@@ -63,9 +106,7 @@ def _content(key: str, size: int) -> bytes:
     return random.Random(key).randbytes(size)
 
 
-def _fill_small(
-    server: S3Server, bucket: str, objects: list[tuple[str, int]], stored: dict[str, tuple[int, str]]
-) -> None:
+def _fill_small(server: S3Server, bucket: str, objects: list[tuple[str, int]], stored: Stored) -> None:
     """Plain PUTs over libcurl: boto3 would take a minute for ten thousand."""
     todo: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
     for item in objects:
@@ -86,7 +127,7 @@ def _put_small(
     server: S3Server,
     bucket: str,
     todo: queue.SimpleQueue[tuple[str, int]],
-    stored: dict[str, tuple[int, str]],
+    stored: Stored,
     failures: list[str],
 ) -> None:
     curl = pycurl.Curl()
@@ -137,12 +178,27 @@ def wrong(server: S3Server, bucket: str, expected: Mapping[str, tuple[int, str]]
     The MD5 is the ETag where the server shows one, else of the bytes read back.
     """
     client = server.client()
-    found: dict[str, tuple[int, str]] = {}
+    found: Stored = {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for item in page.get("Contents", ()):
             etag = item["ETag"].strip('"')
             md5 = etag if "-" not in etag else _md5(client, bucket, item["Key"])
             found[item["Key"]] = (item["Size"], md5)
+    return _difference(found, expected)
+
+
+def wrong_folder(folder: Path, expected: Mapping[str, tuple[int, str]]) -> str:
+    """The same for a directory."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, "md5").hexdigest()
+            found[path.relative_to(folder).as_posix()] = (path.stat().st_size, md5)
+    return _difference(found, expected)
+
+
+def _difference(found: Mapping[str, tuple[int, str]], expected: Mapping[str, tuple[int, str]]) -> str:
     if found == expected:
         return ""
     missing, extra = len(expected.keys() - found.keys()), len(found.keys() - expected.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import json
 import os
@@ -11,10 +12,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.data import MIB, Work
 from benchmarks.tools import TOOLS, version_of
+
+if TYPE_CHECKING:
+    from benchmarks.legs import Leg
 
 BEGIN = "<!-- figures: written by tests/benchmarks/run.py --publish -->"
 END = "<!-- end of figures -->"
@@ -25,6 +29,7 @@ MEASURES = ("wall", "cpu", "memory")
 class Sample:
     """One run: ``wall`` and ``cpu`` in seconds, ``memory`` in bytes; ``wrong`` says what was not as it should be."""
 
+    leg: str
     work: str
     tool: str
     round: int
@@ -34,14 +39,27 @@ class Sample:
     wrong: str = ""
 
 
-def document(samples: Sequence[Sample], works: Iterable[Work], rounds: int, help_seconds: float) -> dict[str, Any]:
+def document(
+    samples: Sequence[Sample], pairs: Iterable[tuple[Leg, Work]], options: argparse.Namespace, help_seconds: float
+) -> dict[str, Any]:
     """Everything that was measured, and where."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
         "versions": versions(),
-        "rounds": rounds,
-        "works": [{"name": w.name, "title": w.title, "objects": len(w.sizes), "bytes": w.size} for w in works],
+        "rounds": options.rounds,
+        "latency_seconds": options.latency,
+        "slow_down_share": options.slow_down,
+        "works": [
+            {
+                "leg": leg.name,
+                "name": w.name,
+                "title": f"{w.title}: {leg.title}",
+                "objects": len(w.sizes),
+                "bytes": w.size,
+            }
+            for leg, w in pairs
+        ],
         "help_seconds": round(help_seconds, 3),
         "samples": [asdict(sample) for sample in samples],
     }
@@ -95,7 +113,7 @@ def _table(doc: dict[str, Any], work: dict[str, Any]) -> list[str]:
     scale = 1e6 / work["objects"] if small else 1 / gib
     ratios = " | ".join(f"portabl/it: {measure}" for measure in MEASURES)
     lines = [f"| tool | wall, s | {unit} | peak memory, MiB | {ratios} | result |", "|---" * 8 + "|"]
-    by_tool = _by_tool(doc["samples"], work["name"])
+    by_tool = _by_tool(doc["samples"], work)
     for tool, runs in by_tool.items():
         wall, cpu, memory = (statistics.median(run[m] for run in runs.values()) for m in MEASURES)
         ratios = " | ".join(_ratio(by_tool.get("portabl", {}), runs, m) if tool != "portabl" else "" for m in MEASURES)
@@ -106,10 +124,10 @@ def _table(doc: dict[str, Any], work: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _by_tool(samples: Iterable[dict[str, Any]], work: str) -> dict[str, dict[int, dict[str, Any]]]:
+def _by_tool(samples: Iterable[dict[str, Any]], work: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
     found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in TOOLS}
     for sample in samples:
-        if sample["work"] == work:
+        if (sample["leg"], sample["work"]) == (work["leg"], work["name"]):
             found[sample["tool"]][sample["round"]] = sample
     return {name: runs for name, runs in found.items() if runs}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import re
 import shutil
@@ -19,10 +20,28 @@ JUICEFS_THREADS = "50"
 
 @dataclass(frozen=True)
 class Place:
-    """A bucket on a server."""
+    """A bucket on a server, reached at ``endpoint`` when something stands in front of it."""
 
     server: S3Server
     bucket: str
+    endpoint: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where the server is asked."""
+        return self.endpoint or self.server.endpoint
+
+
+Spot = Place | Path
+"""A bucket or a directory."""
+
+
+class Verb(enum.StrEnum):
+    """What a tool is asked for: copy to an empty target, look at a target that was copied to, or read it all."""
+
+    COPY = "copy"
+    AGAIN = "again"
+    CHECK = "check"
 
 
 @dataclass(frozen=True)
@@ -33,14 +52,21 @@ class Run:
     environment: Mapping[str, str]
 
 
+Start = Callable[[Verb, Spot, Spot, Path], Run]
+
+
 @dataclass(frozen=True)
 class Tool:
-    """``start`` makes the run from source, target and a new empty directory; ``version`` asks the program."""
+    """``start`` makes the run from what is asked, source, target and a directory that lasts as long as the target.
+    ``version`` asks the program. ``does``: what it can be asked for; ``sides``: "s3", or "local" for one local side.
+    """
 
     name: str
     shown: str
-    start: Callable[[Place, Place, Path], Run]
+    start: Start
     version: tuple[str, ...]
+    does: tuple[Verb, ...] = tuple(Verb)
+    sides: tuple[str, ...] = ("s3", "local")
 
 
 def program(name: str) -> str:
@@ -59,49 +85,82 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **extra}
 
 
-def _portabl(source: Place, target: Place, scratch: Path) -> Run:
+def _portabl(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
     """As a user runs it: providers in portabl.toml, state in the user's directory."""
     config = scratch / "portabl.toml"
-    config.write_text(source.server.provider_toml("a") + target.server.provider_toml("b"))
-    command = ("migrate", f"a:{source.bucket}", f"b:{target.bucket}", "--config", str(config), "--json")
-    variables = {**source.server.environment, **target.server.environment, "XDG_STATE_HOME": str(scratch / "state")}
-    return Run((program("portabl"), *command), variables)
+    spots = dict(zip("ab", (source, target), strict=True))
+    buckets = {name: spot for name, spot in spots.items() if isinstance(spot, Place)}
+    config.write_text("".join(place.server.provider_toml(name, place.url) for name, place in buckets.items()))
+    variables = {"XDG_STATE_HOME": str(scratch / "state")}
+    for place in buckets.values():
+        variables |= place.server.environment
+    if verb is Verb.CHECK:
+        (manifest,) = scratch.glob("state/portabl/jobs/*/manifests/*")
+        command: tuple[str, ...] = ("verify", str(manifest), "--proof", "readback")
+    else:
+        command = ("migrate", *(f"{n}:{s.bucket}" if isinstance(s, Place) else str(s) for n, s in spots.items()))
+    return Run((program("portabl"), *command, "--config", str(config), "--json"), variables)
 
 
-def _rclone(*options: str) -> Callable[[Place, Place, Path], Run]:
-    def start(source: Place, target: Place, scratch: Path) -> Run:
+def _rclone(*options: str) -> Start:
+    """A remote is made from variables, or is a path; an unchanged target is compared by MD5, not only by time."""
+    verbs = {Verb.COPY: ("copy",), Verb.AGAIN: ("sync", "--checksum"), Verb.CHECK: ("check", "--download")}
+
+    def start(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
         variables = {"RCLONE_CONFIG": str(scratch / "rclone.conf")}
-        for remote, place in (("A", source), ("B", target)):
-            settings = {
-                "TYPE": "s3",
-                "PROVIDER": "SeaweedFS",
-                "ENDPOINT": place.server.endpoint,
-                "REGION": place.server.region,
-                "ACCESS_KEY_ID": place.server.access_key,
-                "SECRET_ACCESS_KEY": place.server.secret_key,
-            }
+        remotes = []
+        for remote, spot in (("A", source), ("B", target)):
+            remotes.append(f"{remote.lower()}:{spot.bucket}" if isinstance(spot, Place) else str(spot))
+            settings = {} if isinstance(spot, Path) else _rclone_remote(spot)
             variables |= {f"RCLONE_CONFIG_{remote}_{name}": value for name, value in settings.items()}
-        return Run((program("rclone"), "copy", f"a:{source.bucket}", f"b:{target.bucket}", *options), variables)
+        return Run((program("rclone"), *verbs[verb], *remotes, *options), variables)
 
     return start
 
 
-def _juicefs(source: Place, target: Place, scratch: Path) -> Run:
+def _rclone_remote(place: Place) -> dict[str, str]:
+    return {
+        "TYPE": "s3",
+        "PROVIDER": "SeaweedFS",
+        "ENDPOINT": place.url,
+        "REGION": place.server.region,
+        "ACCESS_KEY_ID": place.server.access_key,
+        "SECRET_ACCESS_KEY": place.server.secret_key,
+    }
+
+
+def _juicefs(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
     """Its minio scheme takes the credentials of both sides from the environment, so both sides have the same."""
-    if (source.server.access_key, source.server.secret_key) != (target.server.access_key, target.server.secret_key):
+    servers = [spot.server for spot in (source, target) if isinstance(spot, Place)]
+    if len({(server.access_key, server.secret_key) for server in servers}) != 1:
         raise ValueError("juicefs is given one pair of credentials for both sides")
-    urls = [f"{place.server.endpoint.replace('http', 'minio')}/{place.bucket}/" for place in (source, target)]
-    variables = {"MINIO_ACCESS_KEY": source.server.access_key, "MINIO_SECRET_KEY": source.server.secret_key}
+    urls = [
+        f"{spot.url.replace('http', 'minio')}/{spot.bucket}/" if isinstance(spot, Place) else f"file://{spot}/"
+        for spot in (source, target)
+    ]
+    variables = {"MINIO_ACCESS_KEY": servers[0].access_key, "MINIO_SECRET_KEY": servers[0].secret_key}
     return Run((program("juicefs"), "sync", "-p", JUICEFS_THREADS, "--no-https", *urls), variables)
 
 
+def _s5cmd(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
+    """One endpoint only, so one side is a directory."""
+    (place,) = (spot for spot in (source, target) if isinstance(spot, Place))
+    spots = [f"s3://{spot.bucket}/" if isinstance(spot, Place) else f"{spot}/" for spot in (source, target)]
+    variables = {"AWS_ACCESS_KEY_ID": place.server.access_key, "AWS_SECRET_ACCESS_KEY": place.server.secret_key}
+    variables |= {"AWS_REGION": place.server.region}
+    command = ("--log", "error", "--endpoint-url", place.url, "cp", f"{spots[0]}*", spots[1])
+    return Run((program("s5cmd"), *command), variables)
+
+
+COPIES = (Verb.COPY, Verb.AGAIN)
 TOOLS = {
     tool.name: tool
     for tool in (
-        Tool("portabl", "`portabl migrate`", _portabl, ("portabl", "--version")),
-        Tool("rclone-tuned", f"`rclone copy {' '.join(RCLONE_TUNED)}`", _rclone(*RCLONE_TUNED), ("rclone", "version")),
-        Tool("rclone", "`rclone copy`", _rclone(), ("rclone", "version")),
-        Tool("juicefs", f"`juicefs sync -p {JUICEFS_THREADS}`", _juicefs, ("juicefs", "version")),
+        Tool("portabl", "`portabl`", _portabl, ("portabl", "--version")),
+        Tool("rclone-tuned", f"`rclone {' '.join(RCLONE_TUNED)}`", _rclone(*RCLONE_TUNED), ("rclone", "version")),
+        Tool("rclone", "`rclone`", _rclone(), ("rclone", "version")),
+        Tool("juicefs", f"`juicefs sync -p {JUICEFS_THREADS}`", _juicefs, ("juicefs", "version"), COPIES),
+        Tool("s5cmd", "`s5cmd cp`", _s5cmd, ("s5cmd", "version"), (Verb.COPY,), ("local",)),
     )
 }
 
