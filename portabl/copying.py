@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
+from typing import Protocol
 
 from portabl.errors import AccessDenied, Interrupted, StorageError
 from portabl.executors import Driven, Workers
-from portabl.model import Entry
+from portabl.guard import KeyGuard
+from portabl.model import Entry, Record
 from portabl.plan import Action, Step
 from portabl.progress import Progress
-from portabl.shards import Shard, Shards
+from portabl.shards import Shard
 from portabl.state import Pass
 from portabl.tally import Tally
 from portabl.tasks import Task, aside, finish
 from portabl.transfer import SINGLE_MAX, Mover, ObjectFailed, lost
 
-_Workers = Workers[tuple[Shard, Step]] | Driven[tuple[Shard, Step]]
+
+class Destination(Protocol):
+    """Where records go: `Shards`, or the one shard of a worker."""
+
+    trouble: BaseException | None
+
+    def place(self, key: bytes) -> Shard:
+        """The shard for the next key in order."""
+
+    def late(self) -> Shard:
+        """A shard for keys written after all others."""
+
+    def finish(self) -> Pass:
+        """Everything planned has its record."""
+
+    def abandon(self) -> None:
+        """Stop where we are; what is recorded stays readable."""
+
+
+class Stop(Protocol):
+    """Whether to stop after what is in flight; a threading.Event is one."""
+
+    def is_set(self) -> bool:
+        """Asked between objects and between parts."""
+
+
+_Item = tuple["Shard | _Caught", Step]
+_Workers = Workers[_Item] | Driven[_Item]
 FAILURES_IN_A_ROW = 64
 """When so many objects in a row get no answer or no permission, it is the place that is in trouble."""
 
@@ -26,7 +54,7 @@ class CopyStage:
     """Copies what the plan says. One bad object is named and passed; a place in trouble ends the run."""
 
     def __init__(
-        self, mover: Mover, shards: Shards, tally: Tally, progress: Progress, threads: int, stop: threading.Event
+        self, mover: Mover, shards: Destination, tally: Tally, progress: Progress, threads: int, stop: Stop
     ) -> None:
         self._mover = mover
         self._shards = shards
@@ -42,6 +70,11 @@ class CopyStage:
         """Whether large copies should stop between two parts: on request, or because the stage failed."""
         return self._halted or self._stop.is_set()
 
+    @property
+    def guard(self) -> KeyGuard:
+        """What watches the writes."""
+        return self._mover.guard
+
     def run(self, steps: Iterable[Step]) -> Pass:
         """Carry out every step; returns the pass with all its records.
 
@@ -52,11 +85,26 @@ class CopyStage:
                 return self._carry_out(steps, Workers(self._threads, self._work))
             return self._carry_out(steps, Driven(self._threads, self._working, engine))
 
+    def last(self, steps: list[Step]) -> Pass:
+        """Carry out what comes after all else, one by one; the pass with the records of just these."""
+        try:
+            self._last(steps)
+            return self._shards.finish()
+        except BaseException:
+            self._shards.abandon()
+            raise
+
+    def single(self, step: Step) -> Record | None:
+        """Carry out one step in this thread; its record (None: nothing to record). Raises as `run` does."""
+        caught = _Caught()
+        self._work((caught, step))
+        return caught.record
+
     def _carry_out(self, steps: Iterable[Step], workers: _Workers) -> Pass:
         late: list[Step] = []
         try:
             for step in steps:
-                self._check()
+                self.check()
                 self._dispatch(step, workers, late)
             workers.finish()
             self._last(late)
@@ -67,7 +115,8 @@ class CopyStage:
             self._shards.abandon()
             raise
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises Interrupted when asked to stop, or what keeps records from being written."""
         if self._stop.is_set():
             raise Interrupted("stopped on request")
         if self._shards.trouble is not None:
@@ -96,14 +145,14 @@ class CopyStage:
         for step in late:
             shard.plan(step.entry.key)
         for step in late:
-            self._check()
+            self.check()
             self._work((shard, step))
         shard.seal()
 
-    def _work(self, item: tuple[Shard, Step]) -> None:
+    def _work(self, item: _Item) -> None:
         finish(self._working(item))
 
-    def _working(self, item: tuple[Shard, Step]) -> Task[None]:
+    def _working(self, item: _Item) -> Task[None]:
         shard, step = item
         try:
             if not step.entry.key.strip(b"/"):
@@ -133,6 +182,20 @@ class CopyStage:
     def _advance(self, entry: Entry) -> None:
         # the bytes of a large object were counted part by part
         self._progress.advance(1, entry.size if entry.size <= SINGLE_MAX else 0)
+
+
+class _Caught:
+    """Takes one record where a shard would."""
+
+    record: Record | None = None
+
+    def adding(self, record: Record) -> Task[None]:
+        self.record = record
+        return
+        yield
+
+    def drop(self) -> None:
+        """Nothing to record."""
 
 
 class Breaker:

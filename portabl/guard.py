@@ -33,6 +33,19 @@ class KeyGuard:
         self.renames = False
         self._lock = _SharedLock()
 
+    @property
+    def exact(self) -> frozenset[str]:
+        """The hazard classes whose keys the target was seen to keep; none once it was seen to merge."""
+        return frozenset() if self._merging else frozenset(self._exact)
+
+    def trust(self, exact: frozenset[str]) -> None:
+        """Take over what another guard of the same target has found out."""
+        self._exact |= exact
+
+    def ordinary(self, key: bytes, *, listed: bool) -> bool:
+        """Whether a write of this key needs no watching."""
+        return not self._watch or listed or (not self._merging and classes(key) <= self._exact)
+
     def write(self, key: bytes, *, listed: bool, write: Callable[[], Written]) -> Written:
         """Run ``write``, watched when ``key`` needs it. ``listed``: the target's listing shows exactly this key.
 

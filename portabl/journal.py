@@ -14,6 +14,8 @@ from pathlib import Path
 from portabl.errors import StateFull, UsageError
 
 VERSION = 1
+BUSY_SECONDS = 60
+"""How long one process of a run waits for another's commit."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pass (
     number INTEGER PRIMARY KEY, state TEXT NOT NULL, started TEXT NOT NULL, finished TEXT NOT NULL DEFAULT '',
@@ -68,7 +70,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._guard = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=BUSY_SECONDS)
         try:
             self._db.execute("PRAGMA journal_mode=WAL")
             # each commit is on the disk before the next step: an upload must not outlive the note of it in a power cut

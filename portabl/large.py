@@ -12,14 +12,15 @@ import hashlib
 import mmap
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Protocol
 
 from portabl import checksum
 from portabl.budget import BYTES_IN_FLIGHT
 from portabl.errors import Changed, Interrupted, Refused, StorageError
-from portabl.journal import Journal, OpenUpload
+from portabl.journal import OpenUpload
 from portabl.model import Body, Entry, Metadata, ObjectInfo, Written
 from portabl.plan import Step
 from portabl.shapes import beyond, without
@@ -44,13 +45,38 @@ def part_size(size: int, capabilities: Capabilities) -> int:
     return chosen
 
 
+class Uploads(Protocol):
+    """Notes on uploads under way, as `portabl.journal.Journal` takes them."""
+
+    def intend_upload(self, key: bytes, source: str, part_size: int, foreign: Sequence[str]) -> None:
+        """An upload for ``key`` is about to be created."""
+
+    def name_upload(self, key: bytes, token: str) -> None:
+        """The store's name for it."""
+
+    def add_part(self, key: bytes, number: int, sha256: str, tag: str) -> None:
+        """The store holds this part."""
+
+    def end_upload(self, key: bytes) -> None:
+        """It is finished or aborted."""
+
+    def open_upload(self, key: bytes) -> OpenUpload | None:
+        """What is known of an unfinished one."""
+
+    def open_keys(self) -> list[bytes]:
+        """Keys with an unfinished one."""
+
+    def close(self) -> None:
+        """Nothing more is noted."""
+
+
 class LargeMover:
     """Copies objects too big for one piece; owns the threads that read and send parts.
 
     ``progress`` is told the bytes of every part that was hashed. ``scratch``: directory for oversized parts.
     """
 
-    def __init__(self, journal: Journal, scratch: str, progress: Callable[[int], None]) -> None:
+    def __init__(self, journal: Uploads, scratch: str, progress: Callable[[int], None]) -> None:
         self.journal = journal
         self.progress = progress
         self.scratch = scratch

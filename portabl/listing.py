@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeVar
 
+from portabl import ranges
 from portabl.errors import ListingBroken, ListingDisordered, UsageError
 from portabl.keys import show
 from portabl.model import Entry
@@ -34,22 +35,32 @@ class Listing:
     """The sorted listing of one storage.
 
     A store that promises order is streamed. If it breaks the promise, the stream raises ListingDisordered and
-    from then on this listing is sorted on disk instead, with memory bounded by `RUN_ENTRIES`.
+    from then on this listing is sorted on disk instead, with memory bounded by `RUN_ENTRIES`. ``listers``: how many
+    ranges of an ordered store are listed side by side.
     """
 
-    def __init__(self, storage: Storage, keep: Filter, scratch: str) -> None:
+    def __init__(self, storage: Storage, keep: Filter, scratch: str, listers: int = 1) -> None:
         self.storage = storage
         self._keep = keep
         self._scratch = scratch
+        self._listers = listers
         self._sort = not storage.capabilities.ordered
 
     def __iter__(self) -> Iterator[Entry]:
-        entries: Iterable[Entry] = self.storage.entries()
+        side_by_side = self._listers > 1 and not self._sort
+        entries: Iterable[Entry] = self._spread() if side_by_side else self.storage.entries()
         if self._keep.active:
             entries = (e for e in entries if self._keep.admits(e.key))
         if self._sort:
             return distinct(sort(entries, self._scratch), self.storage.name)
         return self._watched(entries)
+
+    def _spread(self) -> Iterator[Entry]:
+        try:
+            yield from ranges.spread(self.storage, self._listers, self._scratch)
+        except ListingDisordered:
+            self._sort = True
+            raise
 
     def _watched(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         last: bytes | None = None

@@ -7,6 +7,7 @@ import json
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
+from portabl.engines import Crew, Engine
 from portabl.errors import ContainerMissing, Interrupted, UsageError
 from portabl.files import Files
+from portabl.fleet import FIRST_LATE, Done
 from portabl.journal import utc_now
 from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, VersionListing, ahead, until_ordered
@@ -28,6 +31,7 @@ from portabl.plan import histories as planned_histories
 from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
+from portabl.remote_state import JOURNAL
 from portabl.report import Report
 from portabl.shards import Shards
 from portabl.state import Job, Pass, default_root, disk_errors
@@ -35,7 +39,9 @@ from portabl.storage import Storage
 from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
+from portabl.upload_notes import NOTES, UploadNotes
 from portabl.verify import Checker, Finding
+from portabl.worker import Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Migration:
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
     ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
     ``versions``: "current", or "all" to carry every version and delete marker of each key, oldest first.
+    ``engine``: which processes copy. ``listers``: ranges of keys that are listed side by side.
     """
 
     source: str
@@ -69,6 +76,8 @@ class Migration:
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
     versions: str = "current"
+    engine: Engine = field(default_factory=Engine)
+    listers: int = 1
 
     @property
     def all_versions(self) -> bool:
@@ -81,6 +90,11 @@ class Migration:
             raise UsageError("`--mirror` deletes, and a history is never changed", hint="leave one of both options out")
         if self.all_versions and self.restore:
             raise UsageError("`--restore` puts back one version of each object", hint="leave `--versions all` out")
+        if self.all_versions and (self.engine.processes > 1 or self.engine.kind != "local" or self.listers > 1):
+            raise UsageError(
+                "`--versions all` copies in one process", hint="leave --processes, --engine, --listers out"
+            )
+        self.engine.check(shared_state=self.local_state)
 
     def identity(self, source: Storage, target: Storage) -> dict[str, object]:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
@@ -104,6 +118,11 @@ class Migration:
         )
         decision.enforce()
         return decision
+
+    @property
+    def local_state(self) -> bool:
+        """Whether the job is remembered in a directory."""
+        return self.state is None or registry.parse(self.state, self.config).type == "file"
 
     def options(self) -> dict[str, str]:
         """What the command asks of both places."""
@@ -184,8 +203,8 @@ class _Run:
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
         listing = VersionListing if migration.all_versions else Listing
-        self._source_listing = listing(source, keep, scratch)
-        self._target_listing: Iterable[Entry] = listing(target, keep, scratch)
+        self._source_listing = listing(source, keep, scratch, migration.listers)
+        self._target_listing: Iterable[Entry] = listing(target, keep, scratch, migration.listers)
         self._warnings = list(decision.warnings)
         self._planned = 0
 
@@ -268,20 +287,53 @@ class _Run:
     def _copy(self, job: Job, tally: Tally) -> Pass:
         run = job.begin()
         self._progress.stage("copy", None)
-        shards = Shards(run, job.journal, job.shard_closed)
         large = LargeMover(job.journal, self._scratch, lambda size: self._progress.advance(0, size))
         mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
         known, threads = job.known(run.number), self._migration.threads
         try:
             if self._migration.all_versions:
+                shards = Shards(run, job.journal, job.shard_closed)
                 stage = histories.HistoryStage(mover, large, shards, tally, self._progress, threads, self._stop)
                 return stage.run(self._plan_histories(known))
-            return CopyStage(mover, shards, tally, self._progress, threads, self._stop).run(self._plan(known))
+            return self._copy_current(job, run, mover, tally, self._plan(known))
         except BaseException:
             job.journal.end_pass(run.number, "interrupted", objects=tally.copied, size=tally.bytes_copied)
             raise
         finally:
             large.close()
+
+    def _copy_current(self, job: Job, run: Pass, mover: Mover, tally: Tally, plan: Iterable[Step]) -> Pass:
+        engine, threads = self._migration.engine, self._migration.threads
+        workers, plan = engine.workers(plan)
+        if workers == 1 and engine.kind == "local":
+            shards = Shards(run, job.journal, job.shard_closed)
+            return CopyStage(mover, shards, tally, self._progress, threads, self._stop).run(plan)
+        late = Shards(run, job.journal, job.shard_closed, FIRST_LATE)
+        own = CopyStage(mover, late, tally, NoProgress(), threads, self._stop)  # the fleet's stage counts for all
+        return engine.run(workers, plan, self._crew(job, run, own, tally))
+
+    def _crew(self, job: Job, run: Pass, stage: CopyStage, tally: Tally) -> Crew:
+        migration = self._migration
+        local = migration.engine.kind == "local"
+        orders = Orders(
+            source=migration.source,
+            target=migration.target,
+            config=migration.config.path or None,
+            records=str(run.path),
+            ticket=uuid.uuid4().hex,
+            uploads=str(job.root / (JOURNAL if local else NOTES)),
+            threads=migration.threads,
+            workers=1,
+            options=tuple(sorted(migration.options().items())),
+            bandwidth=migration.bandwidth,
+            requests_per_second=migration.requests_per_second,
+        )
+
+        def closed(done: Done) -> None:
+            job.journal.add_shard(run.number, done.number, done.first, done.last, done.objects)
+            job.shard_closed()
+
+        return Crew(orders, stage, run, closed, tally, self._progress)
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)
@@ -358,12 +410,13 @@ class _Run:
 
     def _sweep_uploads(self, job: Job) -> None:
         """Uploads of earlier runs whose objects are no longer copied in parts leave nothing behind either."""
-        large = LargeMover(job.journal, self._scratch, lambda _: None)
-        try:
-            for key in job.journal.open_keys():
-                large.discard(self._target, key)
-        finally:
-            large.close()
+        for uploads in (job.journal, UploadNotes(job.root / NOTES)):
+            large = LargeMover(uploads, self._scratch, lambda _: None)
+            try:
+                for key in uploads.open_keys():
+                    large.discard(self._target, key)
+            finally:
+                large.close()
 
     def _mirror(self, objects: int, losses: Losses, tally: Tally) -> None:
         """Delete what is only at the target; never before everything else is proven."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
+from typing import Protocol
 
 from portabl import records, worklog
 from portabl.journal import Journal
@@ -25,10 +26,17 @@ SHARD_OBJECTS = 5_000
 SYNC_SECONDS = 2.0
 
 
+class Writer(Protocol):
+    """Whoever has shards written."""
+
+    def closed(self, shard: Shard) -> None:
+        """A shard has all its records."""
+
+
 class Shard:
     """Records of one key range. `add` is called from many threads."""
 
-    def __init__(self, number: int, path: Path, writer: Shards) -> None:
+    def __init__(self, number: int, path: Path, writer: Writer) -> None:
         self.number = number
         self.first = self.last = b""
         self.planned = 0
@@ -122,14 +130,16 @@ def _write_all(file: FileIO, data: bytes) -> None:
 class Shards:
     """The shards of one pass: the one being filled, those still waiting for records, and a thread that syncs."""
 
-    def __init__(self, run: Pass, journal: Journal, when_closed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, run: Pass, journal: Journal, when_closed: Callable[[], None] = lambda: None, first: int = 0
+    ) -> None:
         self._pass = run
         self._journal = journal
         self._when_closed = when_closed
         self._guard = threading.Lock()
         self._open: dict[int, Shard] = {}
         self._current: Shard | None = None
-        self._count = 0
+        self._count = first
         self._recorded = 0
         self._stop = threading.Event()
         self.trouble: BaseException | None = None

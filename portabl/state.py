@@ -165,7 +165,7 @@ class Job:
                 lines = list(itertools.islice(merged, COMPACT_LINES))
                 if not lines:
                     break
-                _write_synced(run.path / f"{number:06d}.seg", b"".join(worklog.sealed(raw) for raw, _ in lines))
+                write_synced(run.path / f"{number:06d}.seg", b"".join(worklog.sealed(raw) for raw, _ in lines))
             self.journal.merge_passes(run.number, unfinished)
             for number in unfinished:
                 shutil.rmtree(self.root / "passes" / f"{number:04d}", ignore_errors=True)
@@ -249,7 +249,8 @@ def _pass_lines(root: Path, number: int) -> Iterator[Line]:
     return worklog.lines(path) if path.is_dir() else iter(())
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file whose bytes are on the disk afterwards."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()

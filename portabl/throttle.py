@@ -55,6 +55,10 @@ class Timetable:
         """Whether no time of day has a limit."""
         return all(rate is None for _, rate in self.changes)
 
+    def divided(self, share: int) -> Timetable:
+        """One of ``share`` equal parts."""
+        return Timetable(tuple((second, rate and rate / share) for second, rate in self.changes))
+
     def at(self, wall: float) -> tuple[float | None, float]:
         """The rate at a time (seconds since the epoch), and for how many seconds it stays."""
         day = time.localtime(wall)
@@ -160,14 +164,17 @@ class Throttle:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, bandwidth: str, requests_per_second: float | None) -> Throttle | None:
-        """From what a user typed ("" and None: nothing asked for); None without any limit. Raises UsageError."""
+    def of(cls, bandwidth: str, requests_per_second: float | None, share: int = 1) -> Throttle | None:
+        """From what a user typed ("" and None: nothing asked for); None without any limit. Raises UsageError.
+
+        ``share``: one of so many equal parts of the budget.
+        """
         timetable = parse_bandwidth(bandwidth) if bandwidth else Timetable.always(None)
         if requests_per_second is not None and not requests_per_second > 0:
             raise UsageError("requests per second must be above 0")
         if timetable.unlimited and requests_per_second is None:
             return None
-        return cls(timetable, requests_per_second)
+        return cls(timetable.divided(share), requests_per_second and requests_per_second / share)
 
     def before(self, requests: int = 0, sent: int = 0, received: int = 0) -> float:
         """See `Pacer.before`."""

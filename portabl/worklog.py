@@ -19,6 +19,9 @@ from portabl.plan import Line
 LATE = "late"
 """Name of the shard for keys that are written after all others; it overlaps the ranges of the rest."""
 
+BEGUN = "begun"
+"""Folder for the files of shards that workers have begun; a pass that has all its segments does not need them."""
+
 
 def sealed(line: bytes) -> bytes:
     """A record's line as it is written, with its check and the line feed."""
@@ -34,6 +37,12 @@ def unsealed(raw: bytes) -> bytes | None:
 def lines(path: Path) -> Iterator[Line]:
     """Every whole record in a pass's directory, sorted by key; a damaged one is as if it had never been written."""
     return _merged(path, strict=False)
+
+
+def of_file(path: Path) -> Iterator[Line]:
+    """Every whole record of one file, in the order they were written."""
+    with path.open("rb") as file:
+        yield from (line for raw in file if (line := _decoded(raw)) is not None)
 
 
 def complete_lines(path: Path, expected: int) -> Iterator[Line]:
@@ -53,9 +62,10 @@ def complete_lines(path: Path, expected: int) -> Iterator[Line]:
 
 def _merged(path: Path, *, strict: bool) -> Iterator[Line]:
     names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
+    begun = [] if strict else [line for p in sorted((path / BEGUN).glob("*.???")) for line in of_file(p)]
     main = (line for p in names if p.stem != LATE for line in _sorted(p, strict=strict))
     late = [line for p in names if p.stem == LATE for line in _sorted(p, strict=strict)]
-    return heapq.merge(main, late, key=_order)
+    return heapq.merge(main, late, sorted(begun, key=_order), key=_order)
 
 
 def _order(line: Line) -> tuple[bytes, int]:

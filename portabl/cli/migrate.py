@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import click
 
 from portabl.cli.manifest import manifest_folder
@@ -47,6 +49,27 @@ is refused with exit code 5 (docs/policy.md).
 @click.option("--mirror", is_flag=True, help="When all else is proven, delete at DST what SRC does not hold.")
 @threads
 @throttle
+@click.option(
+    "--processes",
+    type=click.IntRange(0, 256),
+    default=0,
+    metavar="N",
+    help="Processes that copy; 0 decides by the number of objects and cores.  [default: 0]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    help="Copy on this machine, or on a Dask cluster.",
+)
+@click.option("--scheduler", metavar="ADDRESS", default="", help="Dask's; without it, a cluster of local processes.")
+@click.option(
+    "--listers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Ranges of keys listed side by side, for buckets whose listing takes long.",
+)
 @click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest here too. Default: in the state directory.")
 @click.option("--restore", metavar="MANIFEST", help="Take headers, metadata and tags from this manifest.")
@@ -71,6 +94,7 @@ is refused with exit code 5 (docs/policy.md).
 @click.pass_obj
 def command(session: Session, /, **options: object) -> int:
     """See _HELP."""
+    from portabl.engines import Engine
     from portabl.migrate import Migration, migrate
     from portabl.model import Proof
     from portabl.report import report_document, report_text
@@ -81,6 +105,9 @@ def command(session: Session, /, **options: object) -> int:
     options["proof"] = Proof(str(options["proof"]))
     options["storage_class"] = options["storage_class"] or ""
     _calm_collector()
+    options["engine"] = Engine(
+        str(options["engine"]), cast("int", options.pop("processes")), str(options.pop("scheduler"))
+    )
     job = Migration(config=session.config(), **options)  # type: ignore[arg-type]
     progress = session.progress()
     with stop_on_signals() as stop:

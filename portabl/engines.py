@@ -1,0 +1,90 @@
+"""Which workers copy: threads of this process, further processes of this machine, or a Dask cluster."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from portabl.copying import CopyStage
+from portabl.errors import UsageError
+from portabl.fleet import Done, Fleet, FleetStage
+from portabl.plan import Action, Step
+from portabl.progress import Progress
+from portabl.state import Pass
+from portabl.tally import Tally
+from portabl.worker import Orders, Ticket
+
+MANY_STEPS = 50_000
+"""Objects to be copied from which on a run is worth further processes."""
+CORES_MIN = 4
+PROCESSES_MAX = 8
+"""With fewer cores, or beyond so many processes, the stores are what a run waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the user asked for. ``kind``: "local" or "dask"; ``processes``: 0 lets the plan and the machine decide;
+    ``scheduler``: address of a Dask scheduler, "" for a cluster of this machine's processes.
+    """
+
+    kind: str = "local"
+    processes: int = 0
+    scheduler: str = ""
+
+    def check(self, *, shared_state: bool) -> None:
+        """Raises UsageError for what cannot go together. ``shared_state``: whether the state is a directory."""
+        if self.scheduler and self.kind != "dask":
+            raise UsageError("--scheduler names a Dask scheduler", hint="add `--engine dask`")
+        if self.kind == "dask" and not shared_state:
+            raise UsageError(
+                "Dask workers write records into the state directory, and this state is none",
+                hint="name a directory that every worker shares with `--state`",
+            )
+
+    def workers(self, steps: Iterable[Step]) -> tuple[int, Iterator[Step]]:
+        """How many processes a plan is worth (1: only this one), and the plan, of which a beginning was looked at."""
+        cores = os.cpu_count() or 1
+        if self.kind == "dask":
+            return self.processes or cores, iter(steps)
+        if self.processes or cores < CORES_MIN:
+            return self.processes or 1, iter(steps)
+        plan = iter(steps)
+        begun = list(itertools.islice(plan, MANY_STEPS))
+        worth = sum(step.action is not Action.KEEP for step in begun) >= MANY_STEPS // 2
+        return min(cores // 2, PROCESSES_MAX) if worth else 1, itertools.chain(begun, plan)
+
+    def run(self, workers: int, plan: Iterable[Step], crew: Crew) -> Pass:
+        """The copy stage with a fleet. Raises as `CopyStage.run` does."""
+        ticket = Ticket(Path(crew.orders.records), crew.orders.ticket)
+        ticket.issue()
+        fleet = self._fleet(replace(crew.orders, workers=workers))
+        try:
+            stage = FleetStage(crew.own, fleet, crew.run, crew.closed, crew.tally, crew.progress, ticket.withdraw)
+            return stage.run(plan)
+        finally:
+            ticket.withdraw()
+            fleet.close()
+
+    def _fleet(self, orders: Orders) -> Fleet:
+        if self.kind == "dask":
+            from portabl.executor_dask import DaskFleet
+
+            return DaskFleet(orders, self.scheduler)
+        from portabl.executor_processes import ProcessFleet
+
+        return ProcessFleet(orders)
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone."""
+
+    orders: Orders
+    own: CopyStage
+    run: Pass
+    closed: Callable[[Done], None]
+    tally: Tally
+    progress: Progress
