@@ -89,6 +89,7 @@ class S3Provider(Provider):
     etag_is_md5: bool | None = None
     announces_tags: bool | None = None
     list_objects_version: int | None = None
+    url_encoded_listing: bool | None = None
     parts_max: int | None = None
     part_size_min: int | None = None
     stall_seconds: float | None = None

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -48,9 +48,10 @@ __all__ = [
     "FsspecProvider",
     "Provider",
     "S3Provider",
+    "find",
     "from_document",
     "load",
-    "read_document",
+    "parse_document",
     "user_directory",
     "where",
 ]
@@ -78,14 +79,18 @@ class Config:
         """The provider of that name. Raises ConfigError that lists the known ones and where they were looked for."""
         if name in self.providers:
             return self.providers[name]
+        raise self.unknown(name, text)
+
+    def unknown(self, name: str, text: str = "", also: Iterable[str] = ()) -> ConfigError:
+        """What is said of a name that is no provider. ``text``: the location; ``also``: other names that would do."""
         known = f"known: {', '.join(sorted(self.providers))}" if self.providers else "none is configured"
         looked = self.path or " and ".join(self.searched) or "no configuration file"
         path = f"; if a path is meant, write `./{text}`" if text else ""
-        near = tables.near(name, self.providers)
+        near = tables.near(name, [*self.providers, *also])
         meant = f"did you mean `{near}`? " if near else ""
-        raise ConfigError(
+        return ConfigError(
             f"unknown provider `{plain(name)}` ({known}; looked in {looked})",
-            hint=f"{meant}add a table `[providers.{plain(name)}]`{plain(path)}",
+            hint=f"{meant}`portabl providers add {plain(name)}` adds it{plain(path)}",
         )
 
     def section(self, name: str) -> Mapping[str, object]:
@@ -101,11 +106,19 @@ def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> C
     env = os.environ if environ is None else environ
     if path is not None:
         return _read(os.path.abspath(os.path.expanduser(path)), ())
-    searched = (os.path.abspath(FILE_NAME), os.path.join(user_directory(env), FILE_NAME))
-    for candidate in searched:
-        if os.path.lexists(candidate):
-            return _read(candidate, searched)
-    return Config(searched=searched)
+    searched = _places(env)
+    found = find(env)
+    return _read(found, searched) if found else Config(searched=searched)
+
+
+def find(environ: Mapping[str, str] | None = None) -> str:
+    """The file that `load` reads without being told, "" when there is none. A broken link is not an absent file."""
+    places = _places(os.environ if environ is None else environ)
+    return next((place for place in places if os.path.lexists(place)), "")
+
+
+def _places(environ: Mapping[str, str]) -> tuple[str, ...]:
+    return os.path.abspath(FILE_NAME), os.path.join(user_directory(environ), FILE_NAME)
 
 
 def user_directory(environ: Mapping[str, str]) -> str:
@@ -120,21 +133,24 @@ def user_directory(environ: Mapping[str, str]) -> str:
 
 
 def _read(path: str, searched: tuple[str, ...]) -> Config:
-    return dataclasses.replace(from_document(read_document(path), path), searched=searched or (path,))
-
-
-def read_document(path: str) -> dict[str, Any]:
-    """The file as TOML, unchecked. Raises ConfigError."""
     try:
-        with open(path, "rb") as stream:
-            return tomllib.load(stream)
+        with open(path, encoding="utf-8", newline="") as stream:
+            text = stream.read()
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}", hint="name a file with `--config FILE`"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "not UTF-8 text"
-        raise ConfigError(f"{path}: not valid TOML: {reason}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: not UTF-8 text") from error
+    return dataclasses.replace(from_document(parse_document(text, path), path), searched=searched or (path,))
+
+
+def parse_document(text: str, path: str) -> dict[str, Any]:
+    """TOML, its content unchecked. Raises ConfigError."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 def from_document(document: Mapping[str, Any], origin: str = "") -> Config:

@@ -236,10 +236,25 @@ def _without_secrets(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         return url
+    if _is_password_with_slash(rest):
+        rest = rest.rpartition("@")[2]
     host, slash, path = rest.partition("/")
     path, question, _ = (slash + path).partition("?")
     host, early, _ = host.partition("?")
     return f"{scheme}://{host.rpartition('@')[2]}{path}{'?...' if question or early else ''}"
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds one, also where it was written with a slash that should have been percent-encoded."""
+    rest = url.partition("://")[2]
+    return ":" in rest.partition("/")[0].rpartition("@")[0] or _is_password_with_slash(rest)
+
+
+def _is_password_with_slash(rest: str) -> bool:
+    """Whether what looks like ``host:port/path`` is ``user:pass/word@host/path``: no port is anything but digits."""
+    host = rest.partition("/")[0]
+    port = host.rpartition(":")[2]
+    return "@" in rest and "@" not in host and ":" in host and not port.isdigit() and not host.endswith("]")
 
 
 def filesystem(text: str, config: Config) -> tuple[Any, str]:

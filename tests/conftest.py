@@ -42,6 +42,12 @@ def seaweed() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
+def seaweed_guest(seaweed: S3Server) -> S3Server:
+    """The same server for somebody who may list and read, and not write."""
+    return servers.guest(seaweed)
+
+
+@pytest.fixture(scope="session")
 def seaweed2() -> Iterator[S3Server]:
     """A second SeaweedFS server."""
     server = servers.start_seaweed("seaweed2")

@@ -180,6 +180,7 @@ class Entry:
             "parts_max": self.limits.parts_max,
             "part_size_min": self.limits.part_size_min,
             "list_objects_version": self.capabilities.list_objects_version,
+            "url_encoded_listing": self.capabilities.url_encoded_listing,
             "etag_is_md5": self.capabilities.etag_is_md5,
         }
         return {name: value for name, value in found.items() if value is not None}
@@ -223,7 +224,7 @@ def parse(name: str, text: str) -> Entry:
     known = tables.fields_of(Entry, but=("id", "checked", "regions", "hazards", *_TABLES))
     values = tables.checked(file, document, known)
     for needed in ("name", "status", "api", "sources"):
-        if needed not in values:
+        if not values.get(needed):
             raise ConfigError(f"{file} {needed}: is missing")
     made = Entry(
         id=name,

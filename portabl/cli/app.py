@@ -24,6 +24,7 @@ COMMANDS = {
     "labels": "Check the Gaia-X labels of providers, step by step.",
     "jobs": "Run jobs on a schedule: list, run, watch and install them.",
     "bucket-config": "Compare and carry the configuration of buckets.",
+    "providers": "Name the places you move between: list, show, add, edit, remove and test them.",
     "status": "Show the jobs known in the state directory.",
     "demo": "See it work: two local S3 providers, a nasty data set, a proof.",
     "completion": "Print a completion script for your shell.",

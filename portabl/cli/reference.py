@@ -56,6 +56,12 @@ proven: present, signature-ok, issuer-trusted, chain-ok, digests-ok, labelled), 
 `labels status`: `at`, `labels`, a list of the same with `provider`, `file` and `days_left`, `exit_code`.
 `labels recheck`: `labels`, `exit_code`.
 
+`providers list`: `providers`, a list of `name`, `type`, `place`, `region`, `country`, `catalogue`; with `--catalogue`
+of `name`, `provider`, `status`, `api`, `regions`, `countries`. `providers show`: `name`, and what there is of
+`provider` and `catalogue` (the fields of [the catalogue](providers.md)). `providers test`: `location`, `steps`
+(`step`, `passed`, `detail`, `hint`, `error`), `note`, `exit_code`. `providers add`, `edit`, `remove`: `name`, `file`,
+`exit_code`.
+
 An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command
 that had begun its document closes it, with `complete` false and the `error` inside.
 """

@@ -10,10 +10,11 @@ from kit.servers import S3Server
 from shell import shell
 
 from portabl import providers, registry
-from portabl.errors import ListingDisordered
+from portabl.errors import ListingBroken, ListingDisordered
 from portabl.storage import Storage
 from portabl_adapters.s3 import listing
 
+_TOML = S3Server.provider_toml
 NEIGHBOURS = ("a&b", "a/b", "a/c", "a", "a.b", "a/c/d", "a/c!", "zz\x01a", "zz\x01b", "zz", "q+1", "q+2", "s 1", "s 2")
 
 
@@ -67,6 +68,27 @@ def test_a_listing_that_repeats_the_question_is_not_believed(
     with _open(seaweed, f"{bucket}/p", monkeypatch, tmp_path) as below:
         assert [below.listed(key) for key in (b"/q/r", b"q//r")] == [None, None]
         assert below.listed(b"q/r") is not None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_keys_that_are_not_percent_encoded(
+    rgw: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int
+) -> None:
+    """For stores that cannot encode: ordinary keys are exact, and a key that XML cannot say ends the listing."""
+    bucket = rgw.bucket()
+    names = sorted(
+        [*"abc", "s 1", "p+1", "100%", "%41", "a&b", "<x>", "é", "a//b", "../up", "tab\tkey"], key=str.encode
+    )
+    for name in names:
+        rgw.client().put_object(Bucket=bucket, Key=name, Body=b"x")
+    plain = f"url_encoded_listing = false\nlist_objects_version = {version}\n"
+    monkeypatch.setattr(S3Server, "provider_toml", lambda self, name: _TOML(self, name) + plain)
+    monkeypatch.setattr(listing, "PAGE_KEYS", 2)
+    with _open(rgw, bucket, monkeypatch, tmp_path) as storage:
+        assert [entry.key for entry in storage.entries()] == [name.encode() for name in names]
+        rgw.client().put_object(Bucket=bucket, Key="zz\x01", Body=b"x")
+        with pytest.raises(ListingBroken):
+            list(storage.entries())
 
 
 def test_ls_of_a_disordered_store_names_every_key_once(seaweed: S3Server, tmp_path: Path) -> None:

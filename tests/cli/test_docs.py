@@ -12,7 +12,7 @@ import click
 import pytest
 
 from portabl import errors, report
-from portabl.cli import reference
+from portabl.cli import providers_page, reference
 from portabl.cli.app import COMMANDS, cli
 from portabl.provider_types import DERIVED
 from portabl.providers import S3Provider, from_document
@@ -94,3 +94,13 @@ def test_every_field_of_the_documents_is_on_the_page() -> None:
     for document in documents:
         for name in document:
             assert name in ("document", "version") or f"`{name}`" in text, name
+
+
+def test_page_about_providers_is_what_the_catalogue_says() -> None:
+    wanted = providers_page.text()
+    assert (DOCS / "providers.md").read_text() == wanted, (
+        "run `python -m portabl.cli.providers_page > docs/providers.md`"
+    )
+    example = re.search(r"```toml\n(.*?)```", wanted, re.DOTALL)
+    assert example
+    assert from_document(tomllib.loads(example[1])).provider("ovh").country == "FR"

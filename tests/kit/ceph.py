@@ -85,6 +85,7 @@ def _configuration(family: Family, cluster: str, port: int) -> str:
         "rgw data": f"{here}/rgw",
         "rgw frontends": f"beast endpoint=127.0.0.1:{port} tcp_nodelay=1",
         "rgw crypt require ssl": "false",
+        "rgw dns name": "store.invalid",  # for buckets in the host name
         "rgw enable apis": "s3, admin",
     }
     sections = {

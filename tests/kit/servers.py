@@ -6,6 +6,7 @@ read back, and returns an `S3Server`; call `S3Server.stop` when done (the fixtur
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -161,7 +162,8 @@ def start_seaweed(name: str = "seaweed", volumes: int = 1) -> S3Server:
     here = family.directory
     credentials = [{"accessKey": "weedkey", "secretKey": "weedsecret"}]
     actions = ["Admin", "Read", "List", "Tagging", "Write"]
-    identities = {"identities": [{"name": "admin", "credentials": credentials, "actions": actions}]}
+    guest = {"name": "guest", "credentials": [{"accessKey": "guestkey", "secretKey": "guestsecret"}], "actions": _READS}
+    identities = {"identities": [{"name": "admin", "credentials": credentials, "actions": actions}, guest]}
     (here / "s3.json").write_text(json.dumps(identities))
     (here / "data").mkdir()
     ports = {"master.port": 1, "volume.port": 2, "filer.port": 3, "master.port.grpc": 5, "volume.port.grpc": 6}
@@ -188,6 +190,14 @@ def start_seaweed(name: str = "seaweed", volumes: int = 1) -> S3Server:
     growth = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": str(volumes)}
     family.start("weed", _program("weed"), f"-logdir={here}", "server", *arguments, environment=growth)
     return _ready(S3Server(name, f"http://127.0.0.1:{port}", "weedkey", "weedsecret", family=family), 60)
+
+
+_READS = ["Read", "List"]
+
+
+def guest(server: S3Server) -> S3Server:
+    """A SeaweedFS server as somebody sees it who may list and read, and not write."""
+    return dataclasses.replace(server, name=f"{server.name}_guest", access_key="guestkey", secret_key="guestsecret")
 
 
 def start_rgw(name: str = "rgw") -> S3Server:

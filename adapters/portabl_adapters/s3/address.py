@@ -18,7 +18,10 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One bucket at one endpoint. ``base`` is the bucket's URL with its slash at the end: every key's URL begins so."""
+    """One bucket at one endpoint. ``base`` is the bucket's URL with its slash at the end: every key's URL begins so.
+
+    ``encoded_listing``: the server is asked to percent-encode keys in listings; some repeat a page for ever when asked.
+    """
 
     endpoint: str
     region: str
@@ -27,6 +30,7 @@ class Address:
     host: str
     ca_bundle: str = ""
     insecure: bool = False
+    encoded_listing: bool = True
 
     def url(self, key: bytes) -> str:
         """URL of one key: unreserved characters and ``/`` as they are, every other byte percent-encoded (RFC 3986).
@@ -48,6 +52,11 @@ class Address:
             f"{parts.scheme}://{host}:{parts.port}" if parts.port else host
         )  # one service behind both standard ports
         return f"s3 {where}{parts.path} {self.bucket}"
+
+    @property
+    def encoding(self) -> str:
+        """The parameter of a listing that asks for percent-encoded keys, or ""."""
+        return "encoding-type=url&" if self.encoded_listing else ""
 
     @property
     def bucket_url(self) -> str:
@@ -74,7 +83,8 @@ def parse_address(settings: Mapping[str, object], bucket: str) -> Address:
     else:
         base = f"{root}/{bucket}/"
     ca_bundle = str(settings.get("ca_bundle") or "")
-    return Address(root, region, bucket, base, host, ca_bundle, settings.get("insecure") is True)
+    encoded = settings.get("url_encoded_listing") is not False
+    return Address(root, region, bucket, base, host, ca_bundle, settings.get("insecure") is True, encoded)
 
 
 def _refuse_bad(scheme: str, host: str | None, addressing: str, bucket: str, *, secret: bool, extra: str) -> None:

@@ -191,7 +191,7 @@ class Calls:
             answer, lost, keys = tried.answer, tried.lost, tried.keys
             tried = None
             if answer is not None and not _again(answer):
-                if answer.status not in (400, 401, 403) or renewed or not _expired(request.method, answer, keys):
+                if answer.status not in (400, 401, 403) or renewed or not _expired(request.method, answer):
                     return answer
                 renewed = True
                 if not self.credentials.renew(keys):
@@ -323,9 +323,9 @@ def _again(answer: Answer) -> bool:
     return answer.status == 400 and replies.error_code(answer.body) == "RequestTimeout"
 
 
-def _expired(method: str, answer: Answer, keys: Keys) -> bool:
-    """A refused HEAD says no more than its status: with a session token, expiry is what may be helped."""
-    return bool(keys.token) if method == "HEAD" else replies.error_code(answer.body) in _EXPIRED
+def _expired(method: str, answer: Answer) -> bool:
+    """Whether other keys may help: these have expired or were rotated. A refused HEAD says no more than its status."""
+    return method == "HEAD" or replies.error_code(answer.body) in _CREDENTIALS
 
 
 def _wait_seconds(attempt: int, answer: Answer | None) -> float:

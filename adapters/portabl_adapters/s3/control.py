@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RECHECK_SECONDS = 60
 """How often the credentials chain is asked for its keys (botocore itself renews them before they expire)."""
+RENEW_SECONDS = 5
+"""After keys were refused and there are no others, this long nobody asks again: every object may be refused."""
+_DOT_SEGMENT = re.compile(r"(?<=/)\.{1,2}(?=[/?]|$)")
 _PLAIN_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.~-]+")
 
 
@@ -40,6 +43,7 @@ class Credentials:
         self._keys: Keys | None = None
         self._chain: Any = None
         self._recheck = float("inf")
+        self._refused_until = 0.0
 
     def current(self) -> Keys:
         """The keys to sign with now: the same object until they change. Raises AccessDenied when there are none."""
@@ -58,11 +62,13 @@ class Credentials:
         return keys if keys is not None and time.monotonic() < self._recheck else None
 
     def renew(self, refused: Keys) -> bool:
-        """Ask again after ``refused`` was refused as expired; whether there are others now."""
+        """Ask again after ``refused`` was refused; whether there are others now: renewed, or rotated by somebody."""
         with self._lock:
-            if self._keys is refused:
+            if self._keys is refused and time.monotonic() >= self._refused_until:
                 self._chain = None
                 self._take(self._ask())
+                if self._keys is refused:
+                    self._refused_until = time.monotonic() + RENEW_SECONDS
             return self._keys is not refused
 
     def redact(self, text: str) -> str:
@@ -91,19 +97,32 @@ class Credentials:
 
     def _ask_chain(self) -> Keys:
         import boto3
-        from botocore.exceptions import BotoCoreError
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             if self._chain is None:
                 self._chain = boto3.Session(profile_name=self._profile or None).get_credentials()
             frozen = self._chain.get_frozen_credentials() if self._chain is not None else None
-        except BotoCoreError as error:
-            raise AccessDenied(f"the credentials chain failed: {type(error).__name__}", storage=self._storage) from None
+        except (BotoCoreError, ClientError) as error:
+            raise AccessDenied(f"no credentials: {_reason(error)}", storage=self._storage) from None
         if frozen is None or not frozen.access_key:
             hint = "set access_key_id and secret_access_key, or AWS_PROFILE, or run where a role is attached"
             raise AccessDenied("no credentials found", storage=self._storage, hint=hint)
         self._recheck = time.monotonic() + RECHECK_SECONDS
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+
+def _reason(error: Exception) -> str:
+    """Why the chain failed, in words that hold no secret: what programs wrote to their error output is left out."""
+    from botocore.exceptions import ClientError, ProfileNotFound
+
+    if isinstance(error, ProfileNotFound):
+        return str(error)
+    if isinstance(error, ClientError):  # the token service
+        said = error.response.get("Error", {})
+        return f"the token service says {said.get('Code', '')} {said.get('Message', '')}".rstrip()
+    provider = getattr(error, "kwargs", {}).get("provider", "")
+    return f"the credentials chain failed: {type(error).__name__}{f' ({provider})' if provider else ''}"
 
 
 class BotoHandle:
@@ -112,6 +131,7 @@ class BotoHandle:
     def __init__(self, address: Address, stall_seconds: int) -> None:
         self._region = address.region
         self._session = _session(address, stall_seconds)
+        self._forwarded = address.endpoint.startswith("http:") and bool(_proxies(address))
 
     def send(
         self,
@@ -134,6 +154,8 @@ class BotoHandle:
         request.context["payload_signing_enabled"] = True
         S3SigV4Auth(BotoCredentials(keys.access, keys.secret, keys.token or None), "s3", self._region).add_auth(request)
         prepared = request.prepare()
+        if self._forwarded:  # a proxy is given the whole URL, whose dot segments urllib3 would resolve
+            prepared.url = _DOT_SEGMENT.sub(lambda found: found[0].replace(".", "%2E"), prepared.url)
         prepared.stream_output = True
         for name, value in prepared.headers.items():
             if not value.isascii():  # signed as text, sent as the same UTF-8
@@ -165,16 +187,23 @@ class BotoHandle:
 
 def _session(address: Address, stall_seconds: int) -> URLLib3Session:
     from botocore.httpsession import URLLib3Session
-    from botocore.utils import get_environ_proxies
     from urllib3 import disable_warnings
     from urllib3.exceptions import InsecureRequestWarning
 
     verify: Any = False if address.insecure else (address.ca_bundle or True)
     if address.insecure:  # asked for by name: no warning a request
         disable_warnings(InsecureRequestWarning)
-    proxies = get_environ_proxies(address.endpoint)
+    proxies = _proxies(address)
     timeout: Any = (CONNECT_SECONDS, stall_seconds)
     return URLLib3Session(verify=verify, proxies=proxies, timeout=timeout, max_pool_connections=1)
+
+
+def _proxies(address: Address) -> dict[str, str]:
+    """Proxies by scheme, from the environment."""
+    from botocore.utils import get_environ_proxies
+
+    found: dict[str, str] = get_environ_proxies(address.endpoint)
+    return found
 
 
 def _pairs(headers: Sequence[Header]) -> dict[str, str]:

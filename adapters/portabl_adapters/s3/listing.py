@@ -160,7 +160,7 @@ def fetch(
     attempts: int = 8,
 ) -> replies.Page:
     """One page: behind ``token`` if there is one, else behind the key ``last``."""
-    query = f"?{'list-type=2&' if version == 2 else ''}encoding-type=url&max-keys={keys or PAGE_KEYS}"
+    query = f"?{'list-type=2&' if version == 2 else ''}{calls.address.encoding}max-keys={keys or PAGE_KEYS}"
     if prefix:
         query += f"&prefix={quote_from_bytes(prefix, safe='')}"
     if token:

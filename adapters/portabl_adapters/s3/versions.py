@@ -153,7 +153,7 @@ def _begins_with(calls: Calls, page: replies.VersionPage, expected: Entry) -> No
 
 
 def _fetch(calls: Calls, prefix: bytes, after: Entry | None, size: int = 0) -> replies.VersionPage:
-    query = f"?versions&encoding-type=url&max-keys={size or PAGE_VERSIONS}"
+    query = f"?versions&{calls.address.encoding}max-keys={size or PAGE_VERSIONS}"
     if prefix:
         query += f"&prefix={quote_from_bytes(prefix, safe='')}"
     if after is not None:

@@ -1,0 +1,73 @@
+"""A program on a terminal of its own: what it shows is read, what a person would type is typed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """The program ``arguments`` in ``folder``; every wait has a deadline."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float = 120):
+        self.shown = ""
+        self._at = 0
+        self._deadline = time.monotonic() + seconds
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:  # the child; nothing but exec may happen here
+            try:
+                os.chdir(folder)
+                os.execvpe(arguments[0], list(arguments), dict(environment))
+            finally:
+                os._exit(127)
+
+    def expect(self, words: str) -> str:
+        """Wait until ``words`` are shown, behind what was expected before; returns all that was shown up to them."""
+        while words not in self.shown[self._at :]:
+            if not self._read():
+                raise AssertionError(f"ended without showing {words!r}: {self.shown}")
+        before = self.shown[self._at :].partition(words)[0]
+        self._at += len(before) + len(words)
+        return before
+
+    def type(self, text: str) -> None:
+        """Type a line."""
+        os.write(self._fd, text.encode() + b"\n")
+
+    def answer(self, question: str, text: str) -> None:
+        """Wait for a question and type the answer."""
+        self.expect(question)
+        self.type(text)
+
+    def press(self, key: bytes) -> None:
+        """Press a key, such as b"\\x03" for Ctrl-C."""
+        os.write(self._fd, key)
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(status)
+
+    def _read(self) -> bool:
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not select.select([self._fd], [], [], left)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise AssertionError(f"nothing more within the deadline: {self.shown}")
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError:  # Linux says so when the other side is closed
+            return False
+        self.shown += _SEQUENCES.sub("", data.decode("utf-8", "replace")).replace("\r", "")
+        return bool(data)
