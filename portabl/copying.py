@@ -154,6 +154,7 @@ class CopyStage:
 
     def _working(self, item: _Item) -> Task[None]:
         shard, step = item
+        whole = False
         try:
             if not step.entry.key.strip(b"/"):
                 self._mover.guard.refuse_unproven(step.entry.key)
@@ -176,12 +177,15 @@ class CopyStage:
                 self._tally.wrote(record.size, replaced=step.target is not None or step.known is not None)
             elif outcome.adopted:
                 self._tally.add("adopted")
+            elif outcome.shared:
+                self._tally.add("shared")
+                whole = True
         yield from shard.adding(record)
-        self._advance(step.entry)
+        self._advance(step.entry, whole=whole)
 
-    def _advance(self, entry: Entry) -> None:
-        # the bytes of a large object were counted part by part
-        self._progress.advance(1, entry.size if entry.size <= SINGLE_MAX else 0)
+    def _advance(self, entry: Entry, *, whole: bool = False) -> None:
+        # the bytes of a large object were counted part by part, unless they were shared
+        self._progress.advance(1, entry.size if whole or entry.size <= SINGLE_MAX else 0)
 
 
 class _Caught:

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, Any, BinaryIO, Protocol, cast
 
@@ -22,6 +22,9 @@ from portabl.errors import AccessDenied, NotFound, PortablError, StateFull, Stor
 
 SPOOL_BYTES_MAX = 32 * 2**20
 """Bytes of a file on its way to a remote filesystem that are held in memory; larger ones go through a local file."""
+
+STREAM_BLOCK_BYTES = 64 * 2**20
+"""Bytes of a stream that are sent at once: with the 10,000 parts of S3, up to 640 GB."""
 
 _TEMPORARY = re.compile(r"(?:^|/)\.[^/]+\.[0-9a-f]{16}\.tmp$").search
 _LOCAL = re.compile(r"(?:file|local)://").match
@@ -35,7 +38,9 @@ class _Place(Protocol):
 
     def open(self, name: str) -> BinaryIO: ...
     def writer(self, name: str) -> AbstractContextManager[BinaryIO]: ...
+    def stream(self, name: str) -> AbstractContextManager[BinaryIO]: ...
     def names(self, prefix: str) -> list[str]: ...
+    def folders(self) -> list[str]: ...
     def exists(self, name: str) -> bool: ...
     def delete(self, name: str) -> None: ...
     def errors(self, name: str) -> AbstractContextManager[None]: ...
@@ -73,6 +78,11 @@ class Files:
         """The place for people, without secrets."""
         return self._place.url
 
+    @property
+    def local(self) -> bool:
+        """Whether these are files of this machine."""
+        return isinstance(self._place, _Local)
+
     def __repr__(self) -> str:
         return f"Files({self.url!r})"
 
@@ -103,9 +113,20 @@ class Files:
         """The same for a stream: visible when the block ends, never when it raises."""
         return self._place.writer(_checked(name))
 
+    def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """The same for what is too large to be held anywhere on its way: it goes where it belongs as it is written.
+
+        A filesystem that cannot give an upload up may show a part of it under a temporary name after a crash.
+        """
+        return self._place.stream(_checked(name))
+
     def names(self, prefix: str = "") -> list[str]:
         """Names of all files that begin with ``prefix``, sorted. A directory that does not exist holds none."""
         return sorted(name for name in self._place.names(prefix) if name.startswith(prefix) and not _TEMPORARY(name))
+
+    def folders(self) -> list[str]:
+        """Names of the directories directly below, sorted. A directory that does not exist has none."""
+        return sorted(self._place.folders())
 
     def exists(self, name: str) -> bool:
         """Is there a file of this name?"""
@@ -158,6 +179,16 @@ class _Local:
                 raise
             _sync_directory(os.path.dirname(path))
 
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[BinaryIO]:
+        """Locked as long as it is written, so that what a killed run left is known and removed."""
+        with _translated(self.url, name):
+            _clear_stale(self._path(name))
+        with self.writer(name) as file:
+            with contextlib.suppress(OSError):  # a filesystem without locks
+                _lock(file.fileno())
+            yield file
+
     def names(self, prefix: str) -> list[str]:
         found: list[str] = []
         start = os.path.join(self._root, os.path.dirname(prefix))
@@ -169,6 +200,14 @@ class _Local:
             for directory, _, bases in os.walk(start, onerror=_raise):
                 found.extend(os.path.relpath(os.path.join(directory, base), self._root) for base in bases)
         return found
+
+    def folders(self) -> list[str]:
+        with _translated(self.url, ""):
+            try:
+                with os.scandir(self._root) as found:
+                    return [entry.name for entry in found if entry.is_dir(follow_symlinks=False)]
+            except FileNotFoundError:
+                return []
 
     def exists(self, name: str) -> bool:
         with _translated(self.url, name):
@@ -194,6 +233,24 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def _lock(descriptor: int) -> None:
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clear_stale(path: str) -> None:
+    """Remove temporary files for this very path that no living writer holds."""
+    folder, base = os.path.split(path)
+    if not os.path.isdir(folder):
+        return
+    for name in os.listdir(folder):
+        if name.startswith(f".{base}.") and _TEMPORARY(name):
+            with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+                _lock(file.fileno())
+                os.unlink(file.name)
+
+
 def _make_directory(path: str) -> None:
     """Like makedirs, and durable: each new directory's parent is synchronised."""
     if os.path.isdir(path):
@@ -211,6 +268,22 @@ def _sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _Guarded:
+    """A file being written whose errors are translated."""
+
+    def __init__(self, file: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self._file = file
+        self._errors = errors
+
+    def write(self, data: bytes) -> int:
+        with self._errors():
+            self._file.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing to do before the end."""
 
 
 class _Remote:
@@ -260,6 +333,30 @@ class _Remote:
                     self._fs.rm_file(place)
             raise
 
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[BinaryIO]:
+        path = self._path(name)
+        place = path if self._atomic else _temporary(path)
+        with self.errors(name):
+            if not self._atomic:
+                self._fs.makedirs(os.path.dirname(path), exist_ok=True)
+            file = self._fs.open(place, "wb", block_size=STREAM_BLOCK_BYTES)
+        try:
+            yield cast(BinaryIO, _Guarded(file, lambda: self.errors(name)))
+            with self.errors(name):
+                file.close()
+                if place != path:
+                    self._fs.mv(place, path)
+                self._fs.invalidate_cache()
+        except BaseException:
+            with contextlib.suppress(Exception):  # gives the upload up; closing would make half a file visible
+                file.discard()
+            file.closed = True
+            if place != path:
+                with contextlib.suppress(Exception):
+                    self._fs.rm_file(place)
+            raise
+
     def _upload(self, place: str, spool: IO[bytes], size: int) -> None:
         if size <= SPOOL_BYTES_MAX:
             self._fs.pipe_file(place, spool.read())
@@ -296,6 +393,16 @@ class _Remote:
                     elif entry["type"] != "directory" and not entry["name"].endswith("/"):
                         found.append(self._relative(path))
         return found
+
+    def folders(self) -> list[str]:
+        with self.errors(""):
+            self._fs.invalidate_cache()
+            try:
+                entries = self._fs.ls(self._root, detail=True)
+            except FileNotFoundError:
+                return []
+            found = [entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory"]
+        return [self._relative(path) for path in found if path.strip("/") != self._root.strip("/")]
 
     def _relative(self, path: str) -> str:
         root = self._root.lstrip("/")

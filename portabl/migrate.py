@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
@@ -50,7 +50,8 @@ class Migration:
 
     ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
     whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "" or "keep".
-    ``symlinks``: report, follow or keep. ``threads``: objects under way at once.
+    ``symlinks``: report, follow or keep. ``threads``: objects under way at once. ``forget``: keep no state of a run
+    that is complete, because its ``manifest`` lies where the next one looks for it.
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
     ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
     ``versions``: "current", or "all" to carry every version and delete marker of each key, oldest first.
@@ -78,6 +79,7 @@ class Migration:
     versions: str = "current"
     engine: Engine = field(default_factory=Engine)
     listers: int = 1
+    forget: bool = False
 
     @property
     def all_versions(self) -> bool:
@@ -130,13 +132,20 @@ class Migration:
         return {name: value for name, value in wanted.items() if value}
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier snapshot: its records in order (read once a pass), and the storage of its bodies."""
+
+    records: Callable[[], Iterator[Line]]
+    storage: Storage
+
+
 def migrate(migration: Migration, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
     """Move everything in the source's scope to the target, prove it, and leave a manifest.
 
     ``stop`` asks for an orderly end: what is under way is finished, the report says interrupted, and the same call goes
     on from there. Raises UsageError, ConfigError, PolicyRefused, StorageError, StateFull.
     """
-    progress, stop = progress or NoProgress(), stop or threading.Event()
     pacer = Throttle.of(migration.bandwidth, migration.requests_per_second)
     migration.check()
     decision = migration.decide()
@@ -144,22 +153,56 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
         _opened(migration, migration.source, pacer) as source,
         _opened(migration, migration.target, pacer) as target,
     ):
-        places.apart(source, target)
         if migration.mirror:
             places.not_mirrored_away(
                 target, migration.config, migration.state or str(default_root()), migration.manifest
             )
-        source.check(write=False)
-        if migration.all_versions:
-            histories.check(source, target)
-        if migration.dry_run:
-            with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
-                return _Run(migration, decision, source, target, scratch, progress, stop).rehearse()
-        target.check(write=True)
-        with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
-            job.tidy()
-            job.compact()
-            return _Run(migration, decision, source, target, scratch, progress, stop).perform(job)
+        return _between(migration, source, target, decision, None, progress, stop)
+
+
+def between(
+    migration: Migration,
+    source: Storage,
+    target: Storage,
+    *,
+    decision: Decision | None = None,
+    earlier: Earlier | None = None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """`migrate` between two open storages; ``earlier`` is a snapshot to take unchanged bodies from.
+
+    ``decision``: what `Migration.decide` answered; asked for when it is not given.
+    """
+    alone = replace(migration, engine=Engine(processes=1), listers=1)  # other processes would open the locations anew
+    return _between(alone, source, target, decision or migration.decide(), earlier, progress, stop)
+
+
+def _between(
+    migration: Migration,
+    source: Storage,
+    target: Storage,
+    decision: Decision,
+    earlier: Earlier | None,
+    progress: Progress | None,
+    stop: threading.Event | None,
+) -> Report:
+    progress, stop = progress or NoProgress(), stop or threading.Event()
+    places.apart(source, target)
+    source.check(write=False)
+    if migration.all_versions:
+        histories.check(source, target)
+    if migration.dry_run:
+        with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
+            return _Run(migration, decision, source, target, scratch, progress, stop, earlier).rehearse()
+    target.check(write=True)
+    with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
+        job.tidy()
+        job.compact()
+        report = _Run(migration, decision, source, target, scratch, progress, stop, earlier).perform(job)
+        if migration.forget and report.exit_code == 0:
+            job.dissolve()
+        return report
 
 
 def _opened(migration: Migration, location: str, pacer: Pacer | None) -> Storage:
@@ -191,6 +234,7 @@ class _Run:
         scratch: str,
         progress: Progress,
         stop: threading.Event,
+        earlier: Earlier | None = None,
     ) -> None:
         self._migration = migration
         self._decision = decision
@@ -199,6 +243,7 @@ class _Run:
         self._scratch = scratch
         self._progress = progress
         self._stop = stop
+        self._earlier = earlier
         self._began = time.monotonic()
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
@@ -239,7 +284,7 @@ class _Run:
         for step in self._plan(iter(())):
             counts[step.action] += 1
             sizes[step.action] += step.entry.size
-        there = (Action.COPY, Action.ADOPT)
+        there = (Action.COPY, Action.ADOPT, Action.SHARE)
         self._warn_of_nothing(sum(counts.values()) - counts[Action.EXTRA])
         self._warnings.append("a dry run compares listings only: it knows no earlier run of this job")
         return self._report(
@@ -288,7 +333,8 @@ class _Run:
         run = job.begin()
         self._progress.stage("copy", None)
         large = LargeMover(job.journal, self._scratch, lambda size: self._progress.advance(0, size))
-        mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set)
+        earlier = self._earlier.storage if self._earlier else None
+        mover = Mover(self._source, self._target, Budget(), large, self._stop.is_set, earlier)
         known, threads = job.known(run.number), self._migration.threads
         try:
             if self._migration.all_versions:
@@ -337,7 +383,8 @@ class _Run:
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)
-        return steps(source, self._target_listing, known, self._restored())
+        earlier = self._earlier.records() if self._earlier else ()
+        return steps(source, self._target_listing, known, self._restored(), earlier)
 
     def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
         return planned_histories(ahead(self._source_listing, self._expect), self._target_listing, known)
@@ -473,6 +520,7 @@ class _Run:
             bytes_copied=tally.bytes_copied,
             adopted=tally.adopted,
             unchanged=tally.unchanged,
+            shared=tally.shared,
             changed=tally.changed,
             failed=losses.failed,
             deleted=tally.deleted,

@@ -18,6 +18,13 @@ def apart(source: Storage, target: Storage) -> None:
         )
 
 
+def outside(place: Storage, source: Storage) -> None:
+    """Refuse a place below the source, which would then be a part of it. Raises UsageError."""
+    (here, below), (there, above) = place.place, source.place
+    if here == there and below.startswith(above):
+        raise UsageError(f"{place.name} lies within the source {source.name}", hint="choose a place outside the source")
+
+
 def not_mirrored_away(target: Storage, config: Config, *locations: str | None) -> None:
     """Refuse to mirror over state and manifest: they are nothing the source holds, and would be deleted."""
     there, below = target.place

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from portabl.checksum import MD5_ETAG
@@ -32,14 +32,15 @@ class Action(enum.Enum):
     COPY = "copy"
     ADOPT = "adopt"  # the target may hold it already: read, compare, write only if it differs
     KEEP = "keep"
+    SHARE = "share"  # as an earlier snapshot holds it: taken from there
     REPORT = "report"  # listed, but nothing that can be carried
     EXTRA = "extra"  # at the target, not in the source
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision. ``entry`` is the source's listing (the target's for EXTRA); ``known`` the last record's line;
-    ``restore`` what a manifest says of a body that lies in a plain directory.
+    """One decision. ``entry`` is the source's listing (the target's for EXTRA); ``known`` the last record's line (the
+    earlier snapshot's for SHARE); ``restore`` what a manifest says of a body that lies in a plain directory.
     """
 
     action: Action
@@ -89,20 +90,25 @@ def steps(
     target: Iterable[Entry],
     known: Iterable[Line],
     restore: Iterable[Record] | None = None,
+    earlier: Iterable[Line] = (),
 ) -> Iterator[Step]:
-    """Merge sorted streams into steps in key order. ``restore``: records whose bodies ``source`` holds."""
+    """Merge sorted streams into steps in key order. ``restore``: records whose bodies ``source`` holds. ``earlier``:
+    records of an earlier snapshot, which lies elsewhere and whose bodies may be shared.
+    """
     targets = _Cursor(target, _entry_key)
     lines = _Cursor(known, _line_key)
+    shared = _Cursor(earlier, _line_key)
     bodies = _Cursor(restore, _record_key) if restore is not None else None
     for entry in source:
         key = entry.key
         for extra in targets.passed(key):
             yield Step(Action.EXTRA, extra)
-        for _ in lines.passed(key):
+        for _ in itertools.chain(lines.passed(key), shared.passed(key)):
             pass
         if bodies is not None:
             yield from (_missing(record) for record in bodies.passed(key))
-        yield _decide(entry, targets.take(key), lines.take(key), bodies.take(key) if bodies else None)
+        step = _decide(entry, targets.take(key), lines.take(key), bodies.take(key) if bodies else None)
+        yield _shared(step, shared.take(key))
     yield from (Step(Action.EXTRA, extra) for extra in targets.passed(None))
     if bodies is not None:
         yield from (_missing(record) for record in bodies.passed(None))
@@ -124,20 +130,39 @@ def _decide(entry: Entry, target: Entry | None, known: Line | None, restore: Rec
     return Step(Action.COPY, entry, target, restore=restore)
 
 
+def _shared(step: Step, earlier: Line | None) -> Step:
+    """What would be copied is shared instead when the source still shows what the earlier snapshot saw."""
+    copied = step.action in (Action.COPY, Action.ADOPT) and step.restore is None
+    if not copied or earlier is None or not _source_unchanged(step.entry, earlier[1]):
+        return step
+    return replace(step, action=Action.SHARE, known=earlier)
+
+
 def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | None) -> bool:
-    source_seen, target_seen = record.source, record.target
-    if target_seen is None or record.sha256 is None or not target_seen.etag:
+    target_seen = record.target
+    if target_seen is None or not target_seen.etag:
         return False
     if restore is not None and (restore.metadata, restore.sha256) != (record.metadata, record.sha256):
         return False
     return (
-        entry.size == record.size == target.size
+        _source_unchanged(entry, record)
+        and target.size == record.size
+        and target.etag == target_seen.etag
+        and target_seen.modified in ("", target.modified)
+    )
+
+
+def _source_unchanged(entry: Entry, record: Record) -> bool:
+    """Whether the source still shows what the record saw, and the record holds all of it."""
+    source_seen = record.source
+    if record.target is None or record.sha256 is None:
+        return False
+    return (
+        entry.size == record.size
         and entry.etag == source_seen.etag
         and entry.modified == source_seen.modified
         and entry.version == source_seen.version
         and bool(entry.etag or entry.modified or entry.version)
-        and target.etag == target_seen.etag
-        and target_seen.modified in ("", target.modified)
         and not any(loss.field in _LOOK_AGAIN for loss in record.losses)
     )
 

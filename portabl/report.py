@@ -31,7 +31,8 @@ class Report:
     """A migration in figures. Sizes in bytes, times in seconds; counts are objects.
 
     ``objects``: in the source's scope. ``adopted``: were at the target already, equal, without us having written them.
-    ``unchanged``: written by an earlier run and still what it wrote. ``changed``: the part of ``copied`` that replaced
+    ``unchanged``: written by an earlier run and still what it wrote. ``shared``: taken from an earlier snapshot,
+    without reading the source. ``changed``: the part of ``copied`` that replaced
     an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
     scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
     ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
@@ -47,6 +48,7 @@ class Report:
     bytes_copied: int = 0
     adopted: int = 0
     unchanged: int = 0
+    shared: int = 0
     changed: int = 0
     failed: int = 0
     deleted: int = 0
@@ -80,7 +82,9 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One object that is not as the manifest says. ``kind``: missing, size, content, metadata, extra or unreadable."""
+    """One object that is not as the manifest says. ``kind``: missing, size, content, metadata, extra or unreadable;
+    in a package also foreign (a file that does not belong there) and document (a file about the payload).
+    """
 
     kind: str
     key: bytes
@@ -95,6 +99,8 @@ class Verification:
     objects are named but are no failure: a manifest speaks of its own objects only. ``issues``: the first of
     ``issues_total``. ``losses``: objects whose losses the manifest itself admits. ``root``: the manifest's,
     ``root_proven``: the one computed from what was found, "" when the level does not read everything.
+    ``read``: objects whose bytes were read; with ``sample`` (a share of 0 to 1) only these, and nothing is verified by
+    that. ``foreign``: files in a package that do not belong there; ``documents_differ``: its other files that changed.
     """
 
     manifest: str
@@ -117,20 +123,30 @@ class Verification:
     elapsed_seconds: float = 0.0
     interrupted: bool = False
     warnings: tuple[str, ...] = ()
+    read: int = 0
+    sample: float = 0.0
+    foreign: int = 0
+    documents_differ: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether every object of the manifest was checked and found as described."""
+        """Whether every object of the manifest was checked and found as described. Never of a sample."""
+        return self.as_described and not self.sample
+
+    @property
+    def as_described(self) -> bool:
+        """Whether everything that was looked at is as the manifest says."""
         wrong = self.missing + self.size_differs + self.content_differs + self.metadata_differs + self.unreadable
+        wrong += self.foreign + self.documents_differ
         root_differs = bool(self.root_proven) and self.root_proven != self.root
         return not (wrong or self.losses or self.interrupted or root_differs) and self.checked == self.objects
 
     @property
     def exit_code(self) -> int:
-        """0 all as the manifest says, 3 not, 4 interrupted."""
+        """0 all that was asked for is as the manifest says, 3 not, 4 interrupted."""
         if self.interrupted:
             return INTERRUPTED
-        return COMPLETE if self.complete else INCOMPLETE
+        return COMPLETE if self.as_described else INCOMPLETE
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +192,8 @@ def _counts(report: Report) -> Iterator[tuple[str, str]]:
     yield would, f"{report.copied:,} ({size_text(report.bytes_copied)})"
     yield "already there", f"{report.adopted:,}"
     yield "unchanged", f"{report.unchanged:,}"
+    if report.shared:
+        yield "shared", f"{report.shared:,} (with the earlier snapshot)"
     yield "changed", f"{report.changed:,}"
     yield "failed", f"{report.failed:,}"
     if report.deleted:
@@ -232,6 +250,8 @@ def _verification_lines(found: Verification) -> Iterator[str]:
 def _verification_verdict(found: Verification) -> str:
     if found.interrupted:
         return "interrupted"
+    if found.sample and found.as_described:
+        return f"no difference in a SAMPLE of {found.sample:.3%}, which verifies nothing"
     return f"everything is there ({found.proof})" if found.complete else "NOT as the manifest says"
 
 
@@ -242,6 +262,12 @@ def _verification_facts(found: Verification) -> Iterator[tuple[str, str]]:
     yield "different", f"{found.size_differs + found.content_differs + found.metadata_differs:,}"
     if found.unreadable:
         yield "unreadable", f"{found.unreadable:,}"
+    if found.sample:
+        yield "sample", f"{found.read:,} of {found.objects:,} objects were read ({found.sample:.3%} was asked for)"
+    if found.foreign:
+        yield "foreign", f"{found.foreign:,} files that do not belong into the package"
+    if found.documents_differ:
+        yield "documents", f"{found.documents_differ:,} files about the payload are missing or changed"
     if found.extra:
         yield "extra", f"{found.extra:,} (not in the manifest; no failure)"
     if found.losses:
@@ -281,11 +307,11 @@ def report_document(report: Report) -> dict[str, object]:
 
 _COUNTS = (
     *("objects", "bytes", "copied", "bytes_copied", "adopted", "unchanged", "changed"),
-    *("failed", "deleted", "extra"),
+    *("shared", "failed", "deleted", "extra"),
 )
 _CHECKS = (
     *("objects", "checked", "bytes_checked", "missing", "size_differs", "content_differs", "metadata_differs"),
-    *("unreadable", "extra", "losses", "issues_total"),
+    *("unreadable", "extra", "losses", "issues_total", "read", "sample", "foreign", "documents_differ"),
 )
 
 

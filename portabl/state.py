@@ -88,6 +88,7 @@ class Job:
     def __init__(self, root: Path, identity: Mapping[str, object], remote: Files | None = None) -> None:
         self.id = job_id(identity)
         self.root = root / "jobs" / self.id
+        self._dissolved = False
         with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.root / "lock", self.id)
@@ -217,6 +218,10 @@ class Job:
         """Whether the state lives elsewhere and this directory is only where it is worked on."""
         return self._remote is not None
 
+    def dissolve(self) -> None:
+        """Remove this state on leaving: the run is finished, and its manifest is kept elsewhere. Remote state stays."""
+        self._dissolved = self._remote is None
+
     def shard_closed(self) -> None:
         """A shard's records are safe here; keep a remote state near."""
         if self._remote:
@@ -228,6 +233,8 @@ class Job:
                 self._remote.push(self.journal, running=False, force=True)
         finally:
             self.journal.close()
+            if self._dissolved:
+                shutil.rmtree(self.root, ignore_errors=True)  # the lock file too, while the lock is held
             self._lock.release()
 
 

@@ -255,6 +255,13 @@ class Storage(abc.ABC):
         """Replace one setting. Raises Refused."""
         raise Refused("a place without a configuration", storage=self.name)
 
+    def share(self, earlier: Storage, entry: Entry, key: bytes) -> Written | None:  # noqa: ARG002
+        """Give the body that another place of this kind holds as ``entry`` the name ``key`` here, without moving bytes
+        through this process: a hard link, or a copy made by the server, without metadata. None when that is impossible
+        or the body there is not what ``entry`` says.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027 - having nothing to close is fine
         """Let go of connections; further calls are errors."""
 

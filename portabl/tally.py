@@ -20,6 +20,7 @@ class Tally:
     bytes_copied: int = 0
     adopted: int = 0
     unchanged: int = 0
+    shared: int = 0
     changed: int = 0
     extra: int = 0
     deleted: int = 0

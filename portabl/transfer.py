@@ -30,18 +30,19 @@ BRIEF_MAX = 256 * 2**10
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one step: its record (None: nothing to record) and whether bytes were written."""
+    """What became of one step: its record (None: nothing to record), whether bytes were written, or shared."""
 
     record: Record | None
     written: bool = False
     adopted: bool = False
+    shared: bool = False
 
 
 class Mover:
     """Copies objects from one storage to another; safe to call from many threads.
 
     ``large`` copies an object that is too big for one piece (see `portabl.large`); ``halt`` tells whether to stop
-    between two parts.
+    between two parts. ``earlier``: the snapshot that SHARE takes bodies from.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Mover:
         budget: Budget,
         large: Callable[[Mover, Step, Entry], Outcome],
         halt: Callable[[], bool],
+        earlier: Storage | None = None,
     ) -> None:
         self.source = source
         self.target = target
@@ -58,6 +60,7 @@ class Mover:
         self.shapes = Shapes(target.stating)
         self.budget = budget
         self.halt = halt
+        self.earlier = earlier
         self._large = large
         self.same_store = target.copies(source)
         self._bodies_only = target.capabilities.metadata_in_manifest
@@ -67,7 +70,7 @@ class Mover:
         return self.target.engine() or self.source.engine()
 
     def move(self, step: Step) -> Outcome:
-        """Carry out COPY, ADOPT or REPORT. Raises only what concerns a whole place or the user's wish to stop."""
+        """Carry out all but KEEP and EXTRA. Raises only what concerns a whole place or the user's wish to stop."""
         return finish(self.moving(step))
 
     def moving(self, step: Step) -> Task[Outcome]:
@@ -76,11 +79,33 @@ class Mover:
         if step.action is Action.REPORT:
             return Outcome(lost(entry, entry.problem, step.restore)) if entry.problem else Outcome(None)
         try:
+            if step.action is Action.SHARE:
+                yield aside
+                shared = self._share(step)
+                if shared is not None:
+                    return shared
             return (yield from self._persisting(step))
         except StorageError as error:
             if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
                 raise
             raise ObjectFailed(lost(entry, error.message, step.restore), error) from error
+
+    def _share(self, step: Step) -> Outcome | None:
+        """The body as the earlier snapshot holds it; None when it has to be copied from the source after all."""
+        if self.earlier is None or step.known is None:
+            return None
+        old = step.known[1]
+        assert old.target is not None
+        body = Entry(old.key, old.size, old.target.etag, old.target.modified, old.target.version)
+        try:
+            written = self.target.share(self.earlier, body, old.key)
+        except StorageError as trouble:
+            if not trouble.per_object:
+                raise
+            return None
+        if written is None:
+            return None
+        return Outcome(replace(old, target=Seen(written.etag, "", written.version)), shared=True)
 
     def _persisting(self, step: Step) -> Task[Outcome]:
         entry = step.entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import threading
 import time
@@ -90,20 +91,44 @@ def history_pairs(
         yield (*held, newer)
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A part of all keys, chosen by hash: ``share`` of them (0 to 1), beginning at ``offset`` (0 to 1) of the ring.
+
+    Samples whose offsets are a share apart have no key in common, and together they have all.
+    """
+
+    share: float
+    offset: float = 0.0
+
+    def takes(self, key: bytes) -> bool:
+        """Whether a key is in the sample."""
+        place = int.from_bytes(hashlib.sha256(key).digest()[:8]) / 2**64
+        return (place - self.offset) % 1.0 < self.share
+
+
 class Checker:
     """Checks records against one storage at one proof level. Context manager.
-
-    ``versions``: the records are of all versions, and so is the listing.
+    ``sample``: with `Proof.READBACK`, read only these; all others are held against the listing. ``versions``: the
+    records are of all versions, and so is the listing.
     """
 
     def __init__(
-        self, storage: Storage, proof: Proof, threads: int, stop: threading.Event, *, versions: bool = False
+        self,
+        storage: Storage,
+        proof: Proof,
+        threads: int,
+        stop: threading.Event,
+        *,
+        versions: bool = False,
+        sample: Sample | None = None,
     ) -> None:
         self._storage = storage
         self._proof = proof
         self._threads = threads
         self._stop = stop
         self._versions = versions
+        self._sample = sample
         self._reader = Reader(storage, Budget())
         self._bodies_only = storage.capabilities.metadata_in_manifest
         self._patience = PATIENCE_SECONDS if storage.capabilities.key_rules == "store" else 0.0
@@ -191,6 +216,8 @@ class Checker:
     def _by_reading(self, pair: tuple[Line, Entry | None]) -> Finding:
         by_listing = self._by_listing(*pair)
         entry, record = pair[1], by_listing.record
+        if self._sample is not None and not self._sample.takes(record.key):
+            return by_listing
         if by_listing.kind in ("missing", "unreadable") or entry is None or not at_target(record):
             return by_listing
         if record.delete_marker or entry.delete_marker:
@@ -231,6 +258,7 @@ class _Sum:
     """What a verification has found so far."""
 
     checked: int = 0
+    read: int = 0
     bytes_read: int = 0
     losses: int = 0
     extra: int = 0
@@ -245,7 +273,7 @@ class _Sum:
         self.losses += bool(finding.record.losses)
         if finding.leaf is not None:
             self.tree.add(finding.leaf)
-        if finding.kind not in ("missing", "unreadable") and at_target(finding.record):
+            self.read += 1
             self.bytes_read += finding.record.size
         if finding.kind:
             detail = "; ".join(f"{loss.field}: {loss.reason}" for loss in finding.losses)
@@ -280,23 +308,43 @@ def verify(
     StorageError.
     """
     from portabl import registry
+
+    loaded = manifests.load(registry.files(manifest, config))
+    place = location or _own_target(loaded.document)
+    options = _options(loaded.document)
+    with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
+        found = against(loaded, storage, proof=proof, threads=threads, progress=progress, stop=stop)
+    return replace(found, manifest=manifest, location=place)
+
+
+def against(
+    loaded: manifests.Manifest,
+    storage: Storage,
+    *,
+    proof: Proof | None = None,
+    sample: Sample | None = None,
+    threads: int = 64,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Verification:
+    """`verify` for a manifest that is loaded and a storage that is open; ``sample``: read only these objects."""
     from portabl.progress import NoProgress
 
     progress, stop = progress or NoProgress(), stop or threading.Event()
     proof = proof or Proof.READBACK
     began = time.monotonic()
-    loaded = manifests.load(registry.files(manifest, config))
-    place = location or _own_target(loaded.document)
-    options, versions = _options(loaded.document), loaded.document.get("versions") == "all"
-    with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
-        storage.check(write=False)
-        with Checker(storage, proof, threads, stop, versions=versions) as checker, _scratch() as scratch:
-            listing = _listing(storage, _filters(loaded.document), scratch, versions=versions)
-            found = until_ordered(lambda: _hold(loaded, checker, listing, progress))
+    versions = loaded.document.get("versions") == "all"
+    storage.check(write=False)
+    with Checker(storage, proof, threads, stop, versions=versions, sample=sample) as checker, _scratch() as scratch:
+        listing = _listing(storage, _filters(loaded.document), scratch, versions=versions)
+        found = until_ordered(lambda: _hold(loaded, checker, listing, progress))
+    whole = proof is Proof.READBACK and sample is None and not found.interrupted
     return Verification(
-        manifest=manifest,
-        location=place,
+        manifest=loaded.files.url,
+        location=storage.name,
         proof=proof,
+        sample=sample.share if sample else 0.0,
+        read=found.read,
         objects=loaded.counts["objects"],
         checked=found.checked,
         bytes_checked=found.bytes_read if proof is Proof.READBACK else 0,
@@ -310,7 +358,7 @@ def verify(
         issues=tuple(found.issues),
         issues_total=found.total,
         root=loaded.target_root,
-        root_proven=found.tree.root().hex() if proof is Proof.READBACK and not found.interrupted else "",
+        root_proven=found.tree.root().hex() if whole else "",
         elapsed_seconds=time.monotonic() - began,
         interrupted=found.interrupted,
     )

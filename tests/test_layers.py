@@ -18,9 +18,9 @@ ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
 NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "tasks", "throttle"}
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "tasks", "throttle"}
-CONDUCTORS = {"migrate", "cli", "__main__", "demo", "registry", "testing", "jobs"}
+CONDUCTORS = {"migrate", "package", "snapshots", "cli", "__main__", "demo", "registry", "testing", "jobs"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
-HEAVY |= {"apscheduler", "prometheus_client", "cronsim", "tomlkit"}
+HEAVY |= {"apscheduler", "prometheus_client", "cronsim", "tomlkit", "zstandard", "pyrage"}
 
 
 def name_of(path: Path) -> str:

@@ -30,7 +30,7 @@ from portabl.storage import Capabilities, Opening, Storage, Upload
 from portabl_adapters.local_names import encode
 from portabl_adapters.local_tree import Directory, Tree, border
 from portabl_adapters.local_walk import Walk, etag_of, modified_of
-from portabl_adapters.local_write import FileUpload, Unfinished, Workshop, clear_litter
+from portabl_adapters.local_write import UNLINKABLE, FileUpload, Linked, Unfinished, Workshop, clear_litter
 
 TICK_SECONDS = 0.02
 """Longer than the clock tick that times of files are counted in (Linux: 1 to 10 ms)."""
@@ -40,7 +40,10 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a nam
 
 
 def open_storage(opening: Opening) -> Storage:
-    """Open a directory. Raises ConfigError without a path, UsageError for an unknown way to treat symbolic links."""
+    """Open a directory. Option ``names = "plain"``: write every segment under its own name or not at all.
+
+    Raises ConfigError without a path, UsageError for an unknown way to treat symbolic links.
+    """
     path = opening.container or opening.settings.get("path")
     if not isinstance(path, str | bytes) or not path:
         raise ConfigError("a directory needs a path", storage=opening.name)
@@ -50,7 +53,7 @@ def open_storage(opening: Opening) -> Storage:
     root = os.path.realpath(os.fsencode(path))
     if opening.prefix:
         root = os.path.join(root, *encode(opening.prefix.removesuffix(b"/")))
-    return LocalStorage(root, opening.name, symlinks)
+    return LocalStorage(root, opening.name, symlinks, plain=opening.options.get("names") == "plain")
 
 
 class LocalStorage(Storage):
@@ -67,10 +70,10 @@ class LocalStorage(Storage):
         key_rules="exact",
     )
 
-    def __init__(self, root: bytes, name: str, symlinks: str = "report") -> None:
+    def __init__(self, root: bytes, name: str, symlinks: str = "report", *, plain: bool = False) -> None:
         self.name = name
         self._symlinks = symlinks
-        self._tree = Tree(root, name, links=symlinks == "follow")
+        self._tree = Tree(root, name, links=symlinks == "follow", plain=plain)
         self._workshop = Workshop(self._tree)
 
     @property
@@ -163,6 +166,22 @@ class LocalStorage(Storage):
         """Write in parts, at once and in any order; not continued after a crash."""
         with border(key, self.name):
             return FileUpload(Unfinished(self._tree, self._workshop, key), size)
+
+    def share(self, earlier: Storage, entry: Entry, key: bytes) -> Written | None:
+        """A hard link to a file of another directory; None where the filesystem makes none, or the file has changed."""
+        if not isinstance(earlier, LocalStorage):
+            return None
+        prefix, slash, segment = entry.key.rpartition(b"/")
+        with border(key, self.name):
+            try:
+                there = earlier._tree.file(earlier._tree.directory(prefix + slash), segment)
+                linked = Linked(self._tree, self._workshop, key, *there)
+            except OSError as error:
+                if error.errno in UNLINKABLE:
+                    return None
+                raise
+            with linked:
+                return linked.publish(entry.size) if linked.is_still(entry) else None
 
     def delete(self, key: bytes) -> None:
         """Remove a file and the directories that this leaves empty (an empty directory would be a key of its own)."""

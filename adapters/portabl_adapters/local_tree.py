@@ -137,12 +137,15 @@ class Directory:
 
 
 class Tree:
-    """Finds the directory of a key. ``links``: follow symbolic links that stay inside the tree."""
+    """Finds the directory of a key. ``links``: follow symbolic links that stay inside the tree. ``plain``: write every
+    segment under its own name, and refuse it where that is taken.
+    """
 
-    def __init__(self, root: bytes, storage: str, *, links: bool = False) -> None:
+    def __init__(self, root: bytes, storage: str, *, links: bool = False, plain: bool = False) -> None:
         self.root_path = root
         self.storage = storage
         self.links = links
+        self.plain = plain
         self.fold = False
         self._cache: OrderedDict[bytes, Directory] = OrderedDict()
         self._lock = threading.Lock()
@@ -194,7 +197,7 @@ class Tree:
         return self._make(parent, segment)
 
     def _make(self, parent: Directory, segment: bytes) -> Directory:
-        for names in (natural(segment, self.fold), alternative(segment, self.fold)):
+        for names in self._choices(parent, segment):
             current = parent
             try:
                 for name in names:
@@ -208,7 +211,7 @@ class Tree:
                     f"something that is no directory is in the way: {show(name)}", storage=self.storage
                 ) from None
             return current
-        raise Refused(f"both names for this directory are taken: {show(segment)}", storage=self.storage)
+        raise Refused(f"every name for this directory is taken: {show(segment)}", storage=self.storage)
 
     def _chain(self, parent: Directory, names: Names) -> Directory:
         for name in names:
@@ -257,7 +260,7 @@ class Tree:
 
     def room(self, parent: Directory, segment: bytes) -> tuple[Directory, bytes]:
         """Where to write a file: its present place, else a free name. Raises OSError or Refused."""
-        choices = (natural(segment, self.fold), alternative(segment, self.fold))
+        choices = self._choices(parent, segment)
         kinds = [self._kind(parent, names) for names in choices]
         for wanted in (stat.S_IFREG, None):
             for names, kind in zip(choices, kinds, strict=True):
@@ -268,7 +271,16 @@ class Tree:
                     return home, names[-1]
                 if kind not in (None, stat.S_IFREG, stat.S_IFDIR):
                     raise Refused(f"no ordinary file is in the way: {show(names[-1])}", storage=self.storage)
-        raise Refused("both names for this file are taken by directories", storage=self.storage)
+        raise Refused("every name for this file is taken by a directory", storage=self.storage)
+
+    def _choices(self, parent: Directory, segment: bytes) -> tuple[Names, ...]:
+        """The names a segment may be written under, best first. Raises Refused."""
+        if not self.plain:
+            return natural(segment, self.fold), alternative(segment, self.fold)
+        there = self.fold and parent.kind(segment) is not None and segment not in parent.names()
+        if there or natural(segment) != (segment,):
+            raise Refused(f"no file can have this name here: {show(segment)}", storage=self.storage)
+        return ((segment,),)
 
     def _kind(self, parent: Directory, names: Names) -> int | None:
         try:

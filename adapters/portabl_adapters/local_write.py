@@ -15,18 +15,25 @@ import itertools
 import os
 import re
 import secrets
+import stat
 import threading
 from collections.abc import Sequence
 
 from portabl.errors import Corrupt, Refused, StorageError
-from portabl.model import Body, Written
+from portabl.model import Body, Entry, Written
 from portabl.storage import Upload
 from portabl_adapters.local_names import temporary
 from portabl_adapters.local_tree import Directory, Tree, border
-from portabl_adapters.local_walk import etag_of
+from portabl_adapters.local_walk import etag_of, modified_of
 
 _ATTEMPTS = 16
 """How often a place may be taken away (a directory removed, a name occupied) between looking and renaming."""
+
+_OPEN_LINKED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+UNLINKABLE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ELOOP}
+)
+"""What a filesystem says that makes no hard link of a file: gone, elsewhere, too many, or not allowed."""
 
 _UNFINISHED = re.compile(rb"[0-9a-f]{1,16}")
 
@@ -62,10 +69,13 @@ class Workshop:
                 return made
         return None
 
+    def name(self) -> tuple[Directory, str]:
+        """A free name and its directory. Raises OSError."""
+        return self.directory(), f"{next(self._numbers):x}"
+
     def file(self) -> tuple[Directory, str, int]:
         """A new empty file: its directory, name and descriptor. Raises OSError."""
-        home = self.directory()
-        name = f"{next(self._numbers):x}"
+        home, name = self.name()
         return home, name, os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=home.fd)
 
     def close(self) -> None:
@@ -159,6 +169,34 @@ class Unfinished:
             self._there = False
             return place
         raise StorageError("its place keeps changing under us", key=self.key, storage=self.tree.storage)
+
+
+class Linked(Unfinished):
+    """A second name for a file that lies elsewhere on the filesystem, on its way to its place."""
+
+    def __init__(self, tree: Tree, workshop: Workshop, key: bytes, there: Directory, name: bytes) -> None:
+        self.tree = tree
+        self.key = key
+        self._home, self._name = workshop.name()
+        os.link(name, self._name, src_dir_fd=there.fd, dst_dir_fd=self._home.fd, follow_symlinks=False)
+        self._there = True
+        try:
+            self.fd = os.open(self._name, _OPEN_LINKED, dir_fd=self._home.fd)
+        except OSError:
+            os.unlink(self._name, dir_fd=self._home.fd)
+            raise
+
+    def is_still(self, entry: Entry) -> bool:
+        """Whether this is an ordinary file of the size and modification time that are known of it."""
+        found = os.fstat(self.fd)
+        good = stat.S_ISREG(found.st_mode) and found.st_size == entry.size
+        return good and entry.modified in ("", modified_of(found))
+
+    def _moved(self) -> Directory:
+        place = super()._moved()
+        with contextlib.suppress(FileNotFoundError):  # rename does nothing where both names are one file already
+            os.unlink(self._name, dir_fd=self._home.fd)
+        return place
 
 
 class FileUpload(Upload):

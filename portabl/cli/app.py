@@ -16,8 +16,11 @@ from portabl.errors import Interrupted, PortablError, UsageError
 
 COMMANDS = {
     "migrate": "Copy everything from SRC to DST, and prove it.",
+    "export": "Export everything of SRC as a package that explains and checks itself.",
+    "restore": "Put everything in a package into a place, and prove it.",
+    "snapshots": "Look after packages of one source side by side: list, prune, verify.",
     "probe": "Find out by trying what the provider of LOCATION really does.",
-    "verify": "Compare a location with a manifest.",
+    "verify": "Compare a location with a manifest, or a package with itself.",
     "ls": "List every object of a location, exactly.",
     "manifest": "Look into a manifest, or derive other formats from it.",
     "fingerprint": "Read a location and print its root: the place in 32 bytes.",

@@ -27,8 +27,9 @@ With `--json`, stdout holds exactly one JSON document. Fields are added over tim
 another meaning without a new `version`. A key is a string when it is valid UTF-8, else `{"base64": "..."}`. Sizes
 are bytes, times are seconds.
 
-`migrate` (`"document": "portabl report"`): `source`, `target`, `proof`; the counts `objects`, `bytes`, `copied`,
-`bytes_copied`, `adopted` (were there already), `unchanged`, `changed` (part of `copied`), `failed`, `deleted`,
+`migrate`, `export`, `restore` (`"document": "portabl report"`): `source`, `target`, `proof`; the counts `objects`,
+`bytes`, `copied`, `bytes_copied`, `adopted` (were there already), `unchanged`, `shared` (taken from an earlier
+package), `changed` (part of `copied`), `failed`, `deleted`,
 `extra` (only at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
 `source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
 every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
@@ -37,7 +38,9 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 
 `verify` (`"portabl verification"`): `manifest`, `location`, `proof`; `objects`, `checked`, `bytes_checked`,
 `missing`, `size_differs`, `content_differs`, `metadata_differs`, `unreadable`, `extra`, `losses`, `issues_total`;
-`issues`, a list of `kind` (missing, size, content, metadata, extra, unreadable), `key` and `detail`; `root`,
+`issues`, a list of `kind` (missing, size, content, metadata, extra, unreadable; of a package also foreign, document),
+`key` and `detail`; of a package `foreign` and `documents_differ` count these; `read` objects were read, and with
+`sample` above 0 (a share of 1) only these: then `complete` is false whatever was found; `root`,
 `root_proven`, `elapsed_seconds`, `complete`, `interrupted`, `warnings`, `exit_code`.
 
 `ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`,
@@ -47,6 +50,11 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 `settings`, by name `document` (S3's own, null when not set) and `problem`; `bucket-config show SRC DST` and `apply`:
 `changes`, a list of `name`, `class`, `reasons`, `notes`, `source`, `target`, `proposed`, `applied` (null when it was
 not tried) and `problem`; `exit_code`.
+
+`snapshots list`: `snapshots`
+(`name`, `state`, `taken`, and of finished ones `objects`, `bytes`, `losses`, `root`, `source`, `finished`). `snapshots
+prune`: `decisions` (`name`, `state`, `keep`, `reason`), `removed`, `dry_run`, `refused`, `exit_code`. `snapshots
+verify`: `snapshots` (`name`, and `verification` or `error`), `exit_code`.
 
 `labels verify` (`"portabl label"`): `file`, `labelled`, `state` (unreadable, no label, expired, or the furthest thing
 proven: present, signature-ok, issuer-trusted, chain-ok, digests-ok, labelled), `at`, `token_sha256`, `level`,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,16 +13,26 @@ from portabl.cli.manifest import manifest_folder
 from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
+from portabl.errors import UsageError
+from portabl.model import Proof
 
-_HELP = """Compare a location with a manifest.
+if TYPE_CHECKING:
+    from portabl.providers import Config
+    from portabl.report import Verification
+    from portabl.verify import Sample
+
+_HELP = """Compare a location with a manifest, or a package with itself.
 
 LOCATION defaults to the target the manifest was written for. Every object that is missing or different is named; exit
-code 0 says that everything the manifest names is there.
+code 0 says that everything the manifest names is there. A package made by `portabl export` is named alone: its payload
+and every other file in it are checked, and nothing else may lie there.
 
 \b
 Examples
   portabl verify ~/.local/state/portabl/jobs/ID/manifests/0001
   portabl verify MANIFEST ./export --proof readback
+  portabl verify ./package
+  portabl verify ./package --sample 5%        reads a part; reported as a sample, not as verified
 
 \b
 Levels
@@ -36,6 +49,7 @@ Line signs: - missing, * different, + not in the manifest, ! unreadable
 @click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
 @click.argument("location", metavar="[LOCATION]", shell_complete=complete_location, required=False)
 @click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
+@click.option("--sample", metavar="PERCENT", help="Of a package: list all, read so much, chosen anew.")
 @threads
 @throttle
 @as_json
@@ -46,33 +60,19 @@ def command(
     /,
     manifest: str,
     location: str | None,
-    proof: str,
-    threads: int,
-    bandwidth: str,
-    requests_per_second: float | None,
+    sample: str | None,
+    **options: object,
 ) -> int:
     """See _HELP."""
-    from portabl.model import Proof
     from portabl.registry import safe_url
     from portabl.report import verification_document, verification_text
-    from portabl.throttle import Throttle
-    from portabl.verify import verify
 
-    manifest = manifest_folder(manifest)
-    pacer = Throttle.of(bandwidth, requests_per_second)
+    part = sample_of(sample) if sample is not None else None
+    options["proof"] = Proof(str(options["proof"]))
     config, progress = session.config(), session.progress()
     with stop_on_signals() as stop:
         try:
-            found = verify(
-                manifest,
-                location,
-                config,
-                proof=Proof(proof),
-                threads=threads,
-                progress=progress,
-                stop=stop,
-                pacer=pacer,
-            )
+            found = _verify(manifest, location, config, part, progress=progress, stop=stop, **options)
         finally:
             progress.close()
     found = dataclasses.replace(found, manifest=safe_url(found.manifest), location=safe_url(found.location))
@@ -81,3 +81,26 @@ def command(
     else:
         session.say(verification_text(found))
     return found.exit_code
+
+
+def _verify(manifest: str, location: str | None, config: Config, sample: Sample | None, **options: Any) -> Verification:
+    from portabl import package
+    from portabl.throttle import Throttle
+    from portabl.verify import verify
+
+    options["pacer"] = Throttle.of(options.pop("bandwidth"), options.pop("requests_per_second"))
+    if location is None and package.is_package(manifest, config):
+        return package.verify(manifest, config, sample=sample, **options)
+    if sample is not None:
+        raise UsageError("`--sample` is for packages", hint="a manifest is held against a place with `--proof`")
+    return verify(manifest_folder(manifest), location, config, **options)
+
+
+def sample_of(text: str) -> Sample:
+    """A part of all objects that is another one each time."""
+    from portabl.verify import Sample
+
+    number = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%?", text)
+    if not number or not 0 < float(number[1]) < 100:
+        raise UsageError(f"`--sample {text}` is no percentage", hint="write a number between 0 and 100, such as `5%`")
+    return Sample(float(number[1]) / 100, random.SystemRandom().random())

@@ -305,6 +305,12 @@ class S3Storage(Storage):
         """PUT or DELETE, sent again only when a look at the key's versions shows that it did not arrive."""
         return appending.append(self, key, body, metadata, previous)
 
+    def share(self, earlier: Storage, entry: Entry, key: bytes) -> Written | None:
+        """A body copied by the server, proven by its ETag; None where the two are not one store."""
+        if not isinstance(earlier, S3Storage):
+            return None
+        return copying.share(earlier, self, entry, self.prefix + key)
+
     def abandoned(self, key: bytes) -> Sequence[str]:
         """Ids of the unfinished uploads of exactly this key."""
         return upload.abandoned(self, self.prefix + key)

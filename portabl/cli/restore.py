@@ -1,0 +1,60 @@
+"""``portabl restore``."""
+
+from __future__ import annotations
+
+import click
+
+from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
+from portabl.cli.output import Session
+from portabl.cli.policy import policy_of, policy_options
+from portabl.cli.signals import stop_on_signals
+
+_HELP = """Put everything in a package into a place, and prove it.
+
+Keys, bytes, headers, metadata and tags come back as they were, or are named as losses. Every body is held against the
+package's manifest before it counts. Running the same command again continues an interrupted restore.
+
+\b
+Examples
+  portabl restore ./photos new:photos
+  portabl restore vault:exports/photos ./here --proof readback
+"""
+
+
+@click.command("restore", help=_HELP)
+@click.argument("package", metavar="PACKAGE", shell_complete=complete_location)
+@click.argument("target", metavar="DST", shell_complete=complete_location)
+@click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
+@click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
+@threads
+@throttle
+@policy_options
+@click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
+@click.option("--manifest", metavar="LOCATION", help="Put the manifest of the restore here too.")
+@click.option("--storage-class", type=click.Choice(["keep"]), help="Ask DST for the recorded storage classes.")
+@as_json
+@common
+@click.pass_obj
+def command(session: Session, /, **options: object) -> int:
+    """See _HELP."""
+    from portabl.model import Proof
+    from portabl.package import Restore, restore
+    from portabl.report import report_document, report_text
+
+    options["policy"] = policy_of(options)
+    options["proof"] = Proof(str(options["proof"]))
+    options["storage_class"] = options["storage_class"] or ""
+    job = Restore(config=session.config(), **options)  # type: ignore[arg-type]
+    progress = session.progress()
+    with stop_on_signals() as stop:
+        try:
+            report = restore(job, progress=progress, stop=stop)
+        finally:
+            progress.close()
+    if session.json:
+        session.document(report_document(report))
+    else:
+        session.say(report_text(report))
+    return report.exit_code

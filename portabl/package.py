@@ -1,0 +1,499 @@
+"""Packages: everything of a place in a form that explains itself, checks itself, and goes back into any store.
+
+An export is a migration into the package's payload (`portabl.migrate.between`), followed by the files that describe it;
+package.json claims the place first and declares the package finished last. A restore is a migration back.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from portabl import archive, places, registry
+from portabl import manifest as manifests
+from portabl.archive_export import Maker
+from portabl.errors import ContainerMissing, ManifestError, NotFound, UsageError
+from portabl.files import Files
+from portabl.journal import utc_now
+from portabl.keys import plain, show
+from portabl.listing import Filter, Listing, until_ordered
+from portabl.migrate import Earlier, Migration, between
+from portabl.model import Proof
+from portabl.package_format import (
+    COMPLETE,
+    LAYOUTS,
+    MANIFEST,
+    NAME,
+    PAYLOAD,
+    REMOVING,
+    UNFINISHED,
+    Document,
+    finish,
+    finished,
+    load,
+)
+from portabl.package_names import Names, canonical
+from portabl.package_writing import Describer
+from portabl.payload import Payload, Watched
+from portabl.policy import Policy
+from portabl.progress import NoProgress, Progress
+from portabl.providers import Config
+from portabl.report import Issue, Report, Verification
+from portabl.storage import Storage
+from portabl.throttle import Pacer, Throttle
+from portabl.verify import Sample, against, pairs
+
+PROOFS = (Proof.SIZE, Proof.READBACK)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is to be exported. ``source``, ``target``, ``state`` and ``since`` are locations as typed.
+
+    ``target``: where the package is to be; empty, or an unfinished package of the same export, which is continued.
+    ``layout``: "mirror" or "bag". ``since``: an earlier package of the same source; what has not changed since is taken
+    from there. ``evidence``: local files to put into ``provider/``, such as label credentials.
+    The rest is as in `portabl.migrate.Migration`.
+    """
+
+    source: str
+    target: str
+    config: Config
+    layout: str = "mirror"
+    since: str | None = None
+    proof: Proof = Proof.INGEST
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    threads: int = 64
+    state: str | None = None
+    storage_class: str = ""
+    symlinks: str = "report"
+    evidence: tuple[str, ...] = ()
+    dry_run: bool = False
+    bandwidth: str = ""
+    requests_per_second: float | None = None
+    policy: Policy = field(default_factory=Policy)
+    policy_override: str = ""
+
+    def options(self) -> dict[str, str]:
+        """What is asked of the source."""
+        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+        return {name: value for name, value in wanted.items() if value}
+
+
+def export(job: Export, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
+    """Make a package, or continue one that was interrupted; ``Report.manifest`` is where its manifest lies.
+
+    Exit code 0 of the report: everything is in the package and proven. Raises as `portabl.migrate.migrate`, UsageError
+    when something else is at the target already, ManifestError when the package named by ``since`` cannot be relied on.
+    """
+    if job.layout not in LAYOUTS:
+        raise UsageError(f"unknown layout `{plain(job.layout)}`", hint=f"known: {', '.join(LAYOUTS)}")
+    if archive.kind_of(job.target):
+        return _export_archive(job, progress or NoProgress(), stop or threading.Event())
+    decision = _migration(job).decide()
+    names, keep = Names(), Filter.of(job.include, job.exclude)
+    pacer = Throttle.of(job.bandwidth, job.requests_per_second)
+    files = registry.files(job.target, job.config)
+    with (
+        registry.open_location(
+            job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
+        ) as opened,
+        Watched(opened, names, keep) as source,
+        _payload(job.target, job.config, names, job.threads, pacer=pacer) as payload,
+        _earlier(job, opened) as earlier,
+    ):
+        migration = _migration(job)
+        run = functools.partial(between, decision=decision, earlier=earlier, progress=progress, stop=stop)
+        if job.dry_run:
+            return run(migration, source, payload)
+        _apart(job, source)
+        source.check(write=False)
+        resumed = _claim(job, opened, payload, files)
+        report = run(migration, source, payload)
+        if resumed and not report.interrupted and _cleared(job, payload):
+            report = run(migration, source, payload)
+        return report if report.interrupted else _finish(job, files, payload, report)
+
+
+def _migration(job: Export) -> Migration:
+    return Migration(
+        source=job.source,
+        target=below(job.target, PAYLOAD),
+        config=job.config,
+        proof=job.proof,
+        policy=job.policy,
+        policy_override=job.policy_override,
+        include=job.include,
+        exclude=job.exclude,
+        dry_run=job.dry_run,
+        mirror=True,  # what an interrupted run left of objects that are gone since
+        threads=job.threads,
+        state=job.state,
+        manifest=None if job.dry_run else below(job.target, MANIFEST),
+        storage_class=job.storage_class,
+        symlinks=job.symlinks,
+        forget=True,
+    )
+
+
+def below(location: str, name: str) -> str:
+    """The location ``name`` below another location; of a chain of URLs, in the first."""
+    if "::" in location:
+        head, rest = location.split("::", 1)
+        return f"{below(head, name)}::{rest}"
+    return location + name if location.endswith(("/", ":")) else f"{location}/{name}"
+
+
+@contextmanager
+def _payload(
+    location: str, config: Config, names: Names, threads: int, *, learn: bool = False, pacer: Pacer | None = None
+) -> Iterator[Payload]:
+    plain_names = {"names": "plain"}  # SHA256SUMS speaks of these very names
+    inner = registry.open_location(below(location, PAYLOAD), config, threads=threads, options=plain_names, pacer=pacer)
+    payload = Payload(inner, names, learn=learn)
+    with payload:
+        yield payload
+
+
+# --- where a package may be made ------------------------------------------------------------------------------------
+
+
+def _apart(job: Export, source: Storage) -> None:
+    with registry.open_location(job.target, job.config) as target:
+        places.apart(source, target)
+
+
+def _claim(job: Export, source: Storage, payload: Payload, files: Files) -> bool:
+    """Write the unfinished package.json into an empty place; whether an interrupted export is continued instead."""
+    document = _unfinished(job, source)
+    if files.exists(NAME):
+        _continue(files, document)
+        payload.check(write=True)
+        return True
+    _empty(job.target, job.config)
+    payload.check(write=True)
+    files.write(NAME, document.to_json())
+    return False
+
+
+def _unfinished(job: Export, source: Storage) -> Document:
+    return Document(
+        state=UNFINISHED,
+        source=plain(source.name),
+        origin=origin(source, job),
+        layout=job.layout,
+        started=utc_now(),
+        include=tuple(map(plain, job.include)),
+        exclude=tuple(map(plain, job.exclude)),
+    )
+
+
+def _continue(files: Files, document: Document) -> None:
+    there = load(files)
+    if there.state == COMPLETE:
+        hint = "a package is never changed: choose another place, and give this one with `--since` to copy only changes"
+        raise UsageError("there is a finished package here already", storage=files.url, hint=hint)
+    same = ("origin", "source", "layout", "include", "exclude")
+    if there.state == REMOVING or any(getattr(there, name) != getattr(document, name) for name in same):
+        hint = "choose another place, or remove this one first"
+        raise UsageError("there is another export's package here", storage=files.url, hint=hint)
+    files.write(NAME, replace(there, state=UNFINISHED).to_json())
+
+
+def _empty(location: str, config: Config) -> None:
+    """Refuse a place that holds something: what does not belong to a package would seem to."""
+    with registry.open_location(location, config) as storage:
+        try:
+            first = next((e for e in storage.entries() if e.size or not e.key.endswith(b"/")), None)
+        except (ContainerMissing, NotFound):
+            return
+    if first is not None:
+        hint = "choose an empty place for the package, such as a new directory or prefix"
+        raise UsageError(f"not empty, and no package: it holds {show(first.key)}", storage=storage.name, hint=hint)
+
+
+def origin(source: Storage, job: Export) -> str:
+    """What makes a package one of the same source: the place itself, and how its objects were read."""
+    where, prefix = source.place
+    text = json.dumps([where, prefix.hex(), job.storage_class, job.symlinks])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cleared(job: Export, payload: Payload) -> bool:
+    """Remove what an interrupted run left that has no place in the package now: bodies of objects that are gone, and
+    bodies under another name, because a key that needed their name came or went. Whether there was anything.
+    """
+    loaded = manifests.load(registry.files(below(job.target, MANIFEST), job.config))
+    inner, wrong = payload.inner, list[bytes]()
+    with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
+        extra = lambda entry: wrong.append(payload.names.of(entry.key))  # noqa: E731
+        for _ in pairs(loaded.records(), Listing(payload, Filter(), scratch), extra):
+            pass
+    for name in (entry.key for entry in inner.entries()):
+        if canonical(name) and payload.names.of(Names().learn(name)) != name:
+            wrong.append(name)
+    for name in wrong:
+        inner.delete(name)
+    return bool(wrong)
+
+
+# --- finishing --------------------------------------------------------------------------------------------------------
+
+
+def _finish(job: Export, files: Files, payload: Payload, report: Report) -> Report:
+    """Write what describes the payload, and package.json last; or say why the package cannot be finished."""
+    warnings = list(report.warnings)
+    if payload.foreign_total or report.extra:
+        examples = ", ".join(map(show, payload.foreign[:3]))
+        what = f"{payload.foreign_total + report.extra:,} files that this export did not write"
+        warnings.append(f"the payload holds {what}: {examples}; remove them and run the same command again")
+        return replace(report, complete=False, warnings=tuple(warnings), next_command="")
+    loaded = manifests.load(registry.files(below(job.target, MANIFEST), job.config))
+    document = finish(load(files), report, plain(registry.safe_url(job.since or "")))
+    Describer(files, loaded).describe(document, _evidence(job))
+    where = plain(registry.safe_url(job.target))
+    return replace(report, next_command=f"portabl verify {where}" if report.exit_code == 0 else "")
+
+
+def _evidence(job: Export) -> dict[str, bytes]:
+    """Files of ``provider/``: what the configuration says of the source's provider, and the evidence that was given."""
+    found = {"provider/source.json": _card(job)}
+    for path in job.evidence:
+        name = path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        if f"provider/{name}" in found:
+            raise UsageError(f"two files of evidence are called {plain(name)}")
+        found[f"provider/{name}"] = Files.at(path.removesuffix(name) or ".").read(name)
+    return found
+
+
+def _card(job: Export) -> bytes:
+    location = registry.parse(job.source, job.config)
+    card: dict[str, Any] = {"location": location.name, "type": location.type, "provider": location.provider.name}
+    settings = location.provider.settings()
+    for name in ("endpoint", "region", "country", "operator"):
+        if isinstance(settings.get(name), str):
+            card[name] = registry.safe_url(str(settings[name]))
+    return json.dumps(card, indent=1, sort_keys=True).encode("ascii") + b"\n"
+
+
+# --- earlier packages -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _earlier(job: Export, source: Storage) -> Iterator[Earlier | None]:
+    """The package named by ``since``, its manifest held against its hashes before the first record is believed."""
+    if job.since is None:
+        yield None
+        return
+    location = package_of(job.since, job.config)
+    document = finished(registry.files(location, job.config))
+    if document.origin != origin(source, job):
+        hint = "name a package that was exported from the same source with the same options"
+        raise UsageError(f"{plain(registry.safe_url(job.since))} is of another source: {document.source}", hint=hint)
+    loaded = manifests.load(registry.files(below(location, MANIFEST), job.config))
+    loaded.check_segments()
+    names = Names()
+
+    def lines() -> Iterator[tuple[bytes, Any]]:
+        for line, record in loaded.records():
+            names.see(record.key)
+            yield line, record
+
+    with _payload(location, job.config, names, job.threads) as bodies:
+        yield Earlier(lines, bodies)
+
+
+def package_of(location: str, config: Config) -> str:
+    """The package that a location names by itself, by its manifest or by its package.json. Raises UsageError."""
+    text = location.rstrip("/") or location
+    for ending in (f"/{NAME}", f"/{MANIFEST}/{manifests.NAME}", f"/{MANIFEST}"):
+        if text.endswith(ending) and is_package(text.removesuffix(ending), config):
+            return text.removesuffix(ending)
+    if is_package(text, config):
+        return text
+    hint = "name a package: what is unchanged is taken from its payload"
+    raise UsageError(f"no package at {plain(registry.safe_url(location))}", hint=hint)
+
+
+def is_package(location: str, config: Config) -> bool:
+    """Whether a package.json lies at a location, or the location is an archive's."""
+    if archive.kind_of(location):
+        return True
+    return registry.files(location, config).exists(NAME)
+
+
+# --- archives ---------------------------------------------------------------------------------------------------------
+
+
+def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> Report:
+    """The package as one stream. It cannot be continued, nor share anything."""
+    _migration(job).decide()
+    folder, name = archive.split(job.target)
+    files = registry.files(folder, job.config)
+    if job.since is not None:
+        hint = "leave `--since` out, or export to a directory"
+        raise UsageError("an archive holds everything itself", hint=hint)
+    if files.exists(name):
+        hint = "choose another name, or remove it first"
+        raise UsageError("there is a file of this name already", storage=files.url, hint=hint)
+    pacer = Throttle.of(job.bandwidth, job.requests_per_second)
+    keep, names = Filter.of(job.include, job.exclude), Names()
+    with (
+        registry.open_location(
+            job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
+        ) as opened,
+        Watched(opened, names, keep) as watched,
+    ):
+        with registry.open_location(folder, job.config) as place:
+            places.outside(place, watched)
+        watched.check(write=False)
+        document = _unfinished(job, opened)
+        maker = Maker(watched, names, files, name, job.threads, progress, stop)
+        if job.dry_run:
+            return maker.rehearse()
+        return until_ordered(lambda: maker.make(document, _evidence(job), job.proof))
+
+
+# --- restore and verify -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """What is to be put back: a ``package`` to a ``target``, both locations. The rest is as in `Migration`."""
+
+    package: str
+    target: str
+    config: Config
+    proof: Proof = Proof.INGEST
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    threads: int = 64
+    state: str | None = None
+    manifest: str | None = None
+    storage_class: str = ""
+    dry_run: bool = False
+    bandwidth: str = ""
+    requests_per_second: float | None = None
+    policy: Policy = field(default_factory=Policy)
+    policy_override: str = ""
+
+
+def restore(job: Restore, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
+    """Put everything in a package into a place, with its metadata, proven as a migration is.
+
+    Raises as `portabl.migrate.migrate`, and ManifestError for a package that is not finished or damaged.
+    """
+    with archive.readable(job.package) as location:
+        return replace(_restore(replace(job, package=location), progress, stop), source=job.package)
+
+
+def _restore(job: Restore, progress: Progress | None, stop: threading.Event | None) -> Report:
+    document = finished(registry.files(job.package, job.config))
+    manifest = below(job.package, MANIFEST)
+    migration = Migration(
+        source=below(job.package, PAYLOAD),
+        target=job.target,
+        config=job.config,
+        proof=job.proof,
+        include=job.include,
+        exclude=job.exclude,
+        dry_run=job.dry_run,
+        threads=job.threads,
+        state=job.state,
+        manifest=job.manifest,
+        restore=manifest,
+        storage_class=job.storage_class,
+        policy=job.policy,
+        policy_override=job.policy_override,
+    )
+    decision = migration.decide()
+    pacer = Throttle.of(job.bandwidth, job.requests_per_second)
+    with (
+        _payload(job.package, job.config, Names(), job.threads, learn=True, pacer=pacer) as source,
+        registry.open_location(
+            job.target, job.config, threads=job.threads, options=migration.options(), pacer=pacer
+        ) as target,
+    ):
+        report = between(migration, source, target, decision=decision, progress=progress, stop=stop)
+    whole = not (job.include or job.exclude or job.dry_run or report.interrupted)
+    if whole and report.source_root != document.root:
+        why = f"what was restored has the root {report.source_root}, the package {document.root}"
+        return replace(report, complete=False, warnings=(*report.warnings, why))
+    return report
+
+
+def verify(
+    package: str,
+    config: Config,
+    *,
+    proof: Proof = Proof.READBACK,
+    sample: Sample | None = None,
+    threads: int = 64,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    pacer: Pacer | None = None,
+) -> Verification:
+    """Hold a package against itself: package.json, every file it names, the manifest, and the payload.
+
+    ``proof``: READBACK reads all of the payload, SIZE lists it. ``sample``: read only a part, which is reported as a
+    sample and never as verified. Raises ManifestError for what is no finished package, StorageError.
+    """
+    with archive.readable(package) as location:
+        found = _verify(location, config, proof, sample, threads, progress, stop, pacer)
+    return replace(found, manifest=package, location=package)
+
+
+def _verify(
+    package: str,
+    config: Config,
+    proof: Proof,
+    sample: Sample | None,
+    threads: int,
+    progress: Progress | None,
+    stop: threading.Event | None,
+    pacer: Pacer | None,
+) -> Verification:
+    files = registry.files(package, config)
+    document = finished(files)
+    loaded = manifests.load(registry.files(below(package, MANIFEST), config))
+    proof = proof if proof in PROOFS else Proof.SIZE
+    with _payload(package, config, Names(), threads, learn=True, pacer=pacer) as payload:
+        found = against(loaded, payload, proof=proof, sample=sample, threads=threads, progress=progress, stop=stop)
+        issues = [Issue("foreign", name, "does not belong into the package") for name in payload.foreign]
+        foreign = payload.foreign_total + found.extra
+    issues += _documents(files, document)
+    if loaded.root != document.root:
+        issues.append(Issue("document", b"manifest/manifest.json", "is another manifest than package.json names"))
+    return replace(
+        found,
+        foreign=foreign,
+        documents_differ=sum(issue.kind == "document" for issue in issues),
+        issues=(*issues, *found.issues),
+        issues_total=found.issues_total + len(issues),
+    )
+
+
+def _documents(files: Files, document: Document) -> list[Issue]:
+    """Every file that package.json names, against its hash."""
+    issues = []
+    for name, wanted in sorted(document.files.items()):
+        digest = hashlib.sha256()
+        try:
+            for chunk in files.chunks(name):
+                digest.update(chunk)
+        except NotFound:
+            issues.append(Issue("document", name.encode(), "missing"))
+            continue
+        except ValueError as error:
+            raise ManifestError(f"{NAME} names a file outside the package", storage=files.url) from error
+        if digest.hexdigest() != wanted:
+            issues.append(Issue("document", name.encode(), f"its SHA-256 is {digest.hexdigest()}, not {wanted}"))
+    return issues
