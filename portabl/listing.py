@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TypeVar
 
 from portabl import ranges
-from portabl.errors import ListingBroken, ListingDisordered, UsageError
+from portabl.errors import Interrupted, ListingBroken, ListingDisordered, UsageError
 from portabl.keys import show
 from portabl.model import Entry
 from portabl.storage import Storage
@@ -98,6 +98,39 @@ class VersionListing(Listing):
                 raise wrong(message, key=entry.key, storage=self.storage.name)
             last = here
             yield entry
+
+
+class Spooled:
+    """A listing that is asked for once: what it yields is written down in ``scratch`` and can be read again."""
+
+    def __init__(self, entries: Iterable[Entry], scratch: str) -> None:
+        self._entries = entries
+        self._path = f"{scratch}/listing.pickle"
+        self._filled = False
+
+    def fill(self, stop: threading.Event) -> None:
+        """List to the end, unless that was done. Raises Interrupted when asked to stop, and what listing raises."""
+        if not self._filled:
+            until_ordered(lambda: self._fill(stop))
+            self._filled = True
+
+    def _fill(self, stop: threading.Event) -> None:
+        with open(self._path, "wb") as file:
+            _dump(_until(stop, self._entries), file)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self._kept() if self._filled else iter(self._entries)
+
+    def _kept(self) -> Iterator[Entry]:
+        with open(self._path, "rb") as file:
+            yield from _unspill(file)
+
+
+def _until(stop: threading.Event, entries: Iterable[Entry]) -> Iterator[Entry]:
+    for entry in entries:
+        if stop.is_set():
+            raise Interrupted("stopped on request")
+        yield entry
 
 
 def until_ordered(attempt: Callable[[], T]) -> T:
@@ -212,12 +245,16 @@ def _merged(runs: Sequence[IO[bytes]]) -> Iterator[Entry]:
 
 def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
     run = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by sort()
-    dump = pickle.Pickler(run, protocol=5)
+    _dump(entries, run)
+    run.seek(0)
+    return run
+
+
+def _dump(entries: Iterable[Entry], file: IO[bytes]) -> None:
+    dump = pickle.Pickler(file, protocol=5)
     for entry in entries:
         dump.dump(entry)
         dump.clear_memo()
-    run.seek(0)
-    return run
 
 
 def _unspill(run: IO[bytes]) -> Iterator[Entry]:

@@ -22,9 +22,10 @@ from portabl.engines import Crew, Engine
 from portabl.errors import ContainerMissing, Interrupted, UsageError
 from portabl.files import Files
 from portabl.fleet import FIRST_LATE, Done
+from portabl.gate import Gate
 from portabl.journal import utc_now
 from portabl.large import LargeMover
-from portabl.listing import Filter, Listing, VersionListing, ahead, until_ordered
+from portabl.listing import Filter, Listing, Spooled, VersionListing, ahead, until_ordered
 from portabl.model import Entry, Proof, Record
 from portabl.plan import Action, History, Line, Step, steps
 from portabl.plan import histories as planned_histories
@@ -56,6 +57,8 @@ class Migration:
     ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
     ``versions``: "current", or "all" to carry every version and delete marker of each key, oldest first.
     ``engine``: which processes copy. ``listers``: ranges of keys that are listed side by side.
+    ``accept``: losses that do not stop the run before it copies, by name (see `portabl.gate`). ``card``: the target's
+    capability card, a file or one that comes with portabl; None for the one measured there, if any.
     """
 
     source: str
@@ -80,6 +83,8 @@ class Migration:
     engine: Engine = field(default_factory=Engine)
     listers: int = 1
     forget: bool = False
+    accept: tuple[str, ...] = ()
+    card: str | None = None
 
     @property
     def all_versions(self) -> bool:
@@ -247,8 +252,9 @@ class _Run:
         self._began = time.monotonic()
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
+        self._gate = Gate(source, target, migration.accept, migration.card)
         listing = VersionListing if migration.all_versions else Listing
-        self._source_listing = listing(source, keep, scratch, migration.listers)
+        self._source_listing = Spooled(listing(source, keep, scratch, migration.listers), scratch)
         self._target_listing: Iterable[Entry] = listing(target, keep, scratch, migration.listers)
         self._warnings = list(decision.warnings)
         self._planned = 0
@@ -261,7 +267,8 @@ class _Run:
             if not self._target.capabilities.metadata_in_manifest:
                 raise
             self._target_listing = ()  # a directory that the real run would make
-        return until_ordered(self._rehearsal_of_histories if self._migration.all_versions else self._rehearsal)
+        rehearsal = self._rehearsal_of_histories if self._migration.all_versions else self._rehearsal
+        return self._foreseen() or until_ordered(rehearsal)
 
     def _rehearsal_of_histories(self) -> Report:
         objects = size = copied = bytes_copied = extra = 0
@@ -303,7 +310,7 @@ class _Run:
         """The real thing; an interrupted run returns its report too."""
         tally = Tally()
         try:
-            return self._pass(job, tally)
+            return self._foreseen() or self._pass(job, tally)
         except Interrupted as interrupted:
             if type(interrupted) is not Interrupted:
                 raise  # no room for the state: an error, not a wish
@@ -327,7 +334,16 @@ class _Run:
             raise
         return self._final(manifest, losses, tally, where)
 
-    # list > plan > copy
+    # list > check
+
+    def _foreseen(self) -> Report | None:
+        """The check of `portabl plan`: a report when something would be lost that nobody accepted, and then no copy."""
+        self._source_listing.fill(self._stop)
+        found = self._gate.check(self._source_listing, self._restored(), self._migration.threads, self._stop)
+        self._warnings += found.warnings
+        return self._report(stopped=True, dry_run=self._migration.dry_run, **found.figures) if found.stops else None
+
+    # plan > copy
 
     def _copy(self, job: Job, tally: Tally) -> Pass:
         run = job.begin()
@@ -449,6 +465,7 @@ class _Run:
             "versions": migration.versions,
             "proof": str(migration.proof),
             "metadata_at_target": not self._target.capabilities.metadata_in_manifest,
+            "accepted": list(self._gate.accepted),
             "complete": not losses.groups(),
             "started": self._started,
             "finished": utc_now(),
@@ -545,6 +562,7 @@ class _Run:
             proof=str(self._migration.proof),
             policy=policies.summary(self._decision),
             policy_override=self._decision.override,
+            accepted=self._gate.accepted,
         )
         elapsed = time.monotonic() - self._began
         return replace(empty, elapsed_seconds=elapsed, warnings=tuple(self._warnings), **figures)  # type: ignore[arg-type]

@@ -36,7 +36,8 @@ class Report:
     an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
     scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
     ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
-    be done. ``policy``: which rules were kept or overridden, "" without rules; ``policy_override``: the reason given.
+    be done. ``stopped``: nothing was copied, because the ``losses`` lie ahead and are not among those ``accepted``.
+    ``policy``: which rules were kept or overridden, "" without rules; ``policy_override``: the reason given.
     """
 
     source: str
@@ -62,6 +63,8 @@ class Report:
     complete: bool = False
     interrupted: bool = False
     dry_run: bool = False
+    stopped: bool = False
+    accepted: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     next_command: str = ""
     policy: str = ""
@@ -179,6 +182,8 @@ def _report_lines(report: Report) -> Iterator[str]:
 def _verdict(report: Report) -> str:
     if report.interrupted:
         return "interrupted; the same command goes on from here"
+    if report.stopped:
+        return "stopped before copying, nothing was written: what is named below would be lost"
     if report.dry_run:
         return "dry run, nothing was written"
     if report.exit_code == COMPLETE:
@@ -221,6 +226,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if report.policy:
         yield "policy", plain(report.policy)
     yield "time", _rate(report.elapsed_seconds, report.copied, report.bytes_copied)
+    if report.accepted:
+        yield "accepted losses", plain(", ".join(report.accepted))
     if report.issues:
         yield "issues", plain(report.issues)
     if report.manifest:
@@ -297,6 +304,8 @@ def report_document(report: Report) -> dict[str, object]:
         "complete": report.complete,
         "interrupted": report.interrupted,
         "dry_run": report.dry_run,
+        "stopped": report.stopped,
+        "accepted": list(report.accepted),
         "warnings": [plain(line) for line in report.warnings],
         "next_command": plain(report.next_command),
         "policy": plain(report.policy),

@@ -15,6 +15,7 @@ from portabl.cli.output import Session
 from portabl.errors import Interrupted, PortablError, UsageError
 
 COMMANDS = {
+    "plan": "Say what a migration from SRC to DST would carry, lose, take and cost. Writes nothing.",
     "migrate": "Copy everything from SRC to DST, and prove it.",
     "export": "Export everything of SRC as a package that explains and checks itself.",
     "restore": "Put everything in a package into a place, and prove it.",

@@ -15,8 +15,9 @@ from portabl.cli.signals import stop_on_signals
 _HELP = """Copy everything from SRC to DST, and prove it.
 
 Every object's bytes, headers, metadata and tags are carried; what the target cannot hold is named, field by field,
-and the exit code is 3. Running the same command again continues an interrupted run, or copies only what has
-changed since.
+and the exit code is 3. What is known beforehand to be lost (by the capability card of DST, for its size, in an
+archive) stops the run before it copies anything, unless each kind of loss is accepted by name.
+Running the same command again continues an interrupted run, or copies only what has changed since.
 Nothing is deleted unless --mirror asks for it.
 
 \b
@@ -88,6 +89,10 @@ is refused with exit code 5 (docs/policy.md).
     default="current",
     show_default=True,
     help="What is current, or every version and delete marker of each key from the oldest on; DST must keep versions.",
+)
+@click.option("--accept", multiple=True, metavar="NAMES", help="Losses that may happen: keys,tags,expires ...")
+@click.option(
+    "--card", metavar="CARD", help="Go by this capability card of DST: a file, or one that comes with portabl."
 )
 @as_json
 @common

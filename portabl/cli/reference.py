@@ -33,7 +33,8 @@ package), `changed` (part of `copied`), `failed`, `deleted`,
 `extra` (only at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
 `source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
 every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
-`dry_run`, `warnings`, `next_command`, `policy` (which rules were kept or overridden, "" without rules),
+`dry_run`, `stopped` (nothing was copied, because the `losses` lie ahead), `accepted` (losses accepted by name),
+`warnings`, `next_command`, `policy` (which rules were kept or overridden, "" without rules),
 `policy_override` (the reason given, or ""), `exit_code`.
 
 `verify` (`"portabl verification"`): `manifest`, `location`, `proof`; `objects`, `checked`, `bytes_checked`,
@@ -42,6 +43,14 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 `key` and `detail`; of a package `foreign` and `documents_differ` count these; `read` objects were read, and with
 `sample` above 0 (a share of 1) only these: then `complete` is false whatever was found; `root`,
 `root_proven`, `elapsed_seconds`, `complete`, `interrupted`, `warnings`, `exit_code`.
+
+`plan` (`"portabl plan"`): `source`, `target`, `objects`, `bytes`; `sizes`, a list of `to` (bytes, null for what is
+larger), `objects`, `bytes`; `storage_classes`; `card` (`measured`, `server`, `service`) or null; `looked_at`: `by`
+(listing, manifest), `metadata_of` so many `of` those that could lose some, `complete`; `carried` (objects by kind);
+`losses`, a list of `class`, `accept`, `field`, `reason`, `count`, `examples`; `unknown` (objects by feature);
+`requests` to `source` and `target` (`list`, `read`, `write`); `seconds` (null when unknown), `seconds_from`;
+`currency`, `prices_of`, `costs` (`what`, `amount`); `warnings`, `exit_code`. `probe` (`"portabl capability card 1"`):
+`service`, `location`, `server`, `measured`, `tool`, `facts` (`outcome`, `detail` by name), `left_behind`, `exit_code`.
 
 `ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`,
 `version`, `storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,

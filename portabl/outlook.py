@@ -1,0 +1,165 @@
+"""The conductor of `portabl plan`: one pass over SRC, held against DST; nothing is written at either."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from portabl import capability, places, prices, registry
+from portabl import manifest as manifests
+from portabl.capability import Card
+from portabl.errors import ContainerMissing
+from portabl.forecast import Forecast, costs, duration, measure, requests
+from portabl.judge import Foreseen, Judge, readable
+from portabl.listing import Filter, Listing, Spooled
+from portabl.preflight import HEADS, Item, Survey, Surveyor, record_items
+from portabl.progress import NoProgress, Progress
+from portabl.providers import Config
+from portabl.state import default_root
+from portabl.storage import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at. Locations as typed. ``manifest``: go by it instead of a listing and HEADs. ``heads``: objects
+    whose metadata is looked at, None for all. ``bandwidth`` as in `portabl.throttle`; ``prices``: a price table.
+    """
+
+    source: str
+    target: str
+    config: Config
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    manifest: str | None = None
+    heads: int | None = HEADS
+    card: str | None = None
+    storage_class: str = ""
+    symlinks: str = "report"
+    threads: int = 64
+    bandwidth: str = ""
+    prices: Path | None = None
+
+    def options(self) -> dict[str, str]:
+        """What is asked of both places."""
+        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+        return {name: value for name, value in wanted.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a migration would find. ``card``: the one that was gone by, None when nothing was measured at the target."""
+
+    source: str
+    target: str
+    survey: Survey
+    forecast: Forecast
+    card: Card | None = None
+    looked_by: str = "listing"
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """3 when something would be lost, as the migration's would be; 0 says that nothing is foreseen, no more."""
+        return 3 if self.survey.ahead else 0
+
+
+def foresee(
+    wanted: Wanted,
+    *,
+    hear: Callable[[bytes, Foreseen], None] = lambda _key, _foreseen: None,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> Outlook:
+    """Look at everything and tell. ``hear`` is told every loss of every object.
+
+    Raises UsageError, ConfigError, StorageError, ManifestError, Interrupted.
+    """
+    progress, stop = progress or NoProgress(), stop or threading.Event()
+    table = prices.load(wanted.prices) if wanted.prices else None
+    duration(Survey(), wanted.bandwidth, None, 1)  # a bandwidth that is none is told before the work
+    with _opened(wanted, wanted.source) as source, _opened(wanted, wanted.target) as target:
+        places.apart(source, target)
+        source.check(write=False)
+        warnings = _check(target)
+        card = capability.find(wanted.card, target.service, default_root())
+        judge = Judge(target, card or _nothing_known(target), readable(source))
+        names = tuple(registry.parse(text, wanted.config).provider.name for text in (wanted.source, wanted.target))
+        days = {}
+        if table is not None:
+            warnings += [f"the prices have no table for {name}" for name in names if name not in table.providers]
+            known = table.providers.get(names[0])
+            days = {name: one.minimum_days for name, one in known.classes.items()} if known else {}
+
+        surveyor = Surveyor(judge, heads=wanted.heads, minimum_days=days, hear=hear)
+        progress.stage("plan", None)
+        with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
+            items = _items(wanted, source, scratch, stop)
+            found = surveyor.run(_counted(items, progress), source, wanted.threads, stop)
+        return _outlook(wanted, source, target, found, card, table, (names[0], names[1]), warnings)
+
+
+def _opened(wanted: Wanted, location: str) -> Storage:
+    return registry.open_location(location, wanted.config, threads=wanted.threads, options=wanted.options())
+
+
+def _check(target: Storage) -> list[str]:
+    try:
+        target.check(write=False)
+    except ContainerMissing:
+        return [f"{target.name} does not exist yet"]
+    return []
+
+
+def _nothing_known(target: Storage) -> Card:
+    """The card of a place nobody measured: every feature is unknown."""
+    return Card(target.service, target.name, "", datetime.now(UTC).date().isoformat(), "", {})
+
+
+def _items(wanted: Wanted, source: Storage, scratch: str, stop: threading.Event) -> Iterable[Item]:
+    keep = Filter.of(wanted.include, wanted.exclude)
+    if wanted.manifest is not None:
+        loaded = manifests.load(registry.files(wanted.manifest, wanted.config))
+        return record_items(record for _, record in loaded.records() if keep.admits(record.key))
+    listing = Spooled(Listing(source, keep, scratch), scratch)
+    listing.fill(stop)
+    return ((entry, None) for entry in listing)
+
+
+def _counted(items: Iterable[Item], progress: Progress) -> Iterator[Item]:
+    for entry, metadata in items:
+        progress.advance(1, entry.size)
+        yield entry, metadata
+
+
+def _outlook(
+    wanted: Wanted,
+    source: Storage,
+    target: Storage,
+    found: Survey,
+    card: Card | None,
+    table: prices.Prices | None,
+    names: tuple[str, str],
+    warnings: list[str],
+) -> Outlook:
+    speed = measure(source, found.largest) if not wanted.bandwidth else None
+    seconds, basis = duration(found, wanted.bandwidth, speed, wanted.threads)
+    forecast = Forecast(*requests(found), seconds, basis)
+    if table is not None:
+        bill = costs(found, table, names)
+        forecast = dataclasses.replace(forecast, currency=table.currency, prices_of=table.looked_up, costs=bill)
+    if card is not None and (age := card.age_days(datetime.now(UTC).date())) > capability.FRESH_DAYS:
+        warnings.append(f"the card is {age} days old; `portabl probe` makes a new one")
+    return Outlook(
+        source.name,
+        target.name,
+        found,
+        forecast,
+        card,
+        "manifest" if wanted.manifest else "listing",
+        tuple(warnings),
+    )

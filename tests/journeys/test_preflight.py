@@ -1,0 +1,174 @@
+"""Before a migration: what it then loses is what was foretold, no more and no less; and it stops where it must."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kit import hazards
+from kit.hazards import HAZARDS, Item, Seen
+from kit.losses import Losses, admitted, observed
+from kit.servers import S3Server
+from shell import Result, Shell, shell
+
+KNOWN = {item.key for item in HAZARDS}
+EVERYTHING = (*HAZARDS, *hazards.torture(key for key in hazards.TORTURE if key not in KNOWN))
+"""The hazard bucket and the keys of torture, in one bucket."""
+
+
+@pytest.fixture(scope="module")
+def filled(rgw: S3Server) -> tuple[str, dict[bytes, Seen]]:
+    bucket = rgw.bucket()
+    stored = hazards.fill(rgw, bucket, EVERYTHING)
+    assert {item.key for item in EVERYTHING} - {item.key for item in stored} == {b"meta/class"}
+    return bucket, hazards.snapshot(rgw, bucket)
+
+
+def _place(folder: Path, *servers: S3Server) -> Shell:
+    here = shell(folder, *(server.environment for server in servers))
+    here.configure(*(server.provider_toml() for server in servers))
+    return here
+
+
+def _foretold(path: Path) -> Losses:
+    """(key, field) of every line of ``--list``."""
+    found = set()
+    for line in path.read_text().splitlines():
+        loss = json.loads(line)
+        key = loss["key"]
+        raw = key.encode() if isinstance(key, str) else base64.b64decode(key["base64"])
+        assert (raw, loss["field"]) not in found, "told once"
+        found.add((raw, loss["field"]))
+    return found
+
+
+def _ran(code: int, done: Result) -> Any:
+    assert "Traceback" not in done.err
+    assert done.code == code, (done.code, done.err, done.out)
+    return done.document
+
+
+@pytest.mark.parametrize(("fixture", "card"), [("seaweed", "seaweedfs"), ("swift", "swift")])
+def test_a_plan_names_exactly_what_the_migration_loses(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    rgw: S3Server,
+    filled: tuple[str, dict[bytes, Seen]],
+    fixture: str,
+    card: str,
+) -> None:
+    server: S3Server = request.getfixturevalue(fixture)
+    bucket, source = filled
+    target = server.bucket()
+    here = _place(tmp_path, rgw, server)
+    places = (f"rgw:{bucket}", f"{server.name}:{target}")
+    plan = _ran(3, here.portabl("plan", *places, "--card", card, "--list", "losses.jsonl", "--json", "-q"))
+    assert server.keys(target) == [], "a plan writes nothing"
+    foretold = _foretold(tmp_path / "losses.jsonl")
+    assert (plan["objects"], plan["looked_at"]["complete"], plan["unknown"]) == (len(source), True, {})
+    assert sum(loss["count"] for loss in plan["losses"]) == len(foretold)
+    assert plan["carried"]["objects"] == len(source) - sum(field == "object" for _, field in foretold)
+
+    stopped = _ran(3, here.portabl("migrate", *places, "--card", card, "--json", "-q"))
+    assert (stopped["stopped"], stopped["copied"], stopped["complete"]) == (True, 0, False)
+    assert server.keys(target) == [], "it stopped before copying"
+    names = sorted({loss["accept"] for loss in plan["losses"]})
+    assert f"--accept {','.join(names)}`" in stopped["next_command"]
+    fewer = _ran(3, here.portabl("migrate", *places, "--card", card, "--accept", names[0], "--json", "-q"))
+    assert fewer["stopped"]
+    assert server.keys(target) == []
+
+    accept = ("--card", card, "--accept", ",".join(names))
+    done = _ran(3, here.portabl("migrate", *places, *accept, "--json", "-q"))
+    assert not done["stopped"]
+    assert foretold == admitted(done["manifest"]) == observed(source, hazards.snapshot(server, target))
+    assert done["accepted"] == names
+    document = json.loads((Path(done["manifest"].removeprefix("file://")) / "manifest.json").read_text())
+    assert (document["accepted"], document["complete"]) == (names, False)
+
+
+def test_a_measured_card_is_gone_by_without_being_named(tmp_path: Path, moto: S3Server, swift: S3Server) -> None:
+    here = _place(tmp_path, moto, swift)
+    bucket, target = moto.bucket(), swift.bucket()
+    hazards.store(moto, bucket, Item(b"tagged", b"t", {}, {}, {"team": "blue"}))
+    hazards.store(moto, bucket, Item(b"plain", b"p"))
+    places = (f"moto:{bucket}", f"swift:{target}")
+    before = _ran(0, here.portabl("plan", *places, "--json", "-q"))
+    assert (before["card"], before["losses"], before["unknown"]) == (None, [], {"tags: plain": 1})
+    card = json.loads((Path(__file__).parents[2] / "portabl" / "cards" / "swift.json").read_text())
+    from portabl import capability
+
+    endpoint = f"s3 {swift.endpoint}"
+    kept = capability.parse(card | {"service": endpoint}, "the card")
+    capability.write(kept, capability.place_of(endpoint, here.state))
+    after = _ran(3, here.portabl("plan", *places, "--json", "-q"))
+    assert [(loss["field"], loss["accept"], loss["examples"]) for loss in after["losses"]] == [
+        ("tag.team", "tags", ["tagged"])
+    ]
+    stopped = _ran(3, here.portabl("migrate", *places, "--json", "-q"))
+    assert (stopped["stopped"], stopped["losses"][0]["field"]) == (True, "tag.team")
+    assert swift.keys(target) == []
+    rehearsed = _ran(3, here.portabl("migrate", *places, "--dry-run", "--json", "-q"))
+    assert (rehearsed["stopped"], rehearsed["dry_run"]) == (True, True)
+    done = _ran(3, here.portabl("migrate", *places, "--accept", "tags", "--json", "-q"))
+    assert sorted(swift.keys(target)) == ["plain", "tagged"]
+    assert (done["accepted"], done["complete"]) == (["tags"], False)
+    manifest = _ran(3, here.portabl("plan", *places, "--manifest", done["manifest"], "--json", "-q"))
+    assert (manifest["looked_at"]["by"], manifest["looked_at"]["complete"]) == ("manifest", True)
+    assert manifest["losses"] == after["losses"]
+
+
+def test_a_wrong_card_costs_a_refusal_and_never_an_object(tmp_path: Path, moto: S3Server, seaweed: S3Server) -> None:
+    """A card that says SeaweedFS keeps everything: the migration sees for itself, and says 3."""
+    here = _place(tmp_path, moto, seaweed)
+    bucket, target = moto.bucket(), seaweed.bucket()
+    hazards.fill(moto, bucket, [Item(b"a//b", b"1"), Item(b"a/b", b"2"), Item(b"r", b"3", {}, {"none": ""})])
+    places = (f"moto:{bucket}", f"seaweed:{target}", "--card", "moto", "--json", "-q")
+    assert _ran(0, here.portabl("plan", *places))["losses"] == []
+    done = _ran(3, here.portabl("migrate", *places))
+    assert admitted(done["manifest"]) == {(b"a//b", "object"), (b"r", "user.none")}
+    assert sorted(seaweed.keys(target)) == ["a/b", "r"]
+
+
+def test_archived_objects_stop_a_migration_and_those_that_can_be_read_do_not(
+    tmp_path: Path, moto: S3Server, seaweed: S3Server
+) -> None:
+    here = _place(tmp_path, moto, seaweed)
+    for server, code in ((moto, 3), (seaweed, 0)):
+        bucket, target = server.bucket(), moto.bucket()
+        hazards.store(server, bucket, Item(b"cold", b"cold", {"StorageClass": "GLACIER"}))
+        hazards.store(server, bucket, Item(b"warm", b"warm"))
+        places = (f"{server.name}:{bucket}", f"moto:{target}", "--json", "-q")
+        plan = _ran(code, here.portabl("plan", *places))
+        assert [loss["accept"] for loss in plan["losses"]] == (["archived"] if code else [])
+        done = _ran(code, here.portabl("migrate", *places))
+        assert (done["stopped"], moto.keys(target)) == ((True, []) if code else (False, ["cold", "warm"]))
+
+
+def test_a_sample_is_never_called_complete(tmp_path: Path, moto: S3Server) -> None:
+    here = _place(tmp_path, moto)
+    bucket, target = moto.bucket(), moto.bucket()
+    s3 = moto.client()
+    for number in range(1_003):
+        s3.put_object(Bucket=bucket, Key=f"{number:04d}", Body=b"x", Metadata={"n": str(number)})
+    places = (f"moto:{bucket}", f"moto:{target}")
+    sampled = here.portabl("plan", *places, "--card", "moto", "-q")
+    assert "1,000 of 1,003 objects, drawn evenly: a SAMPLE" in sampled.out
+    document = _ran(0, here.portabl("plan", *places, "--card", "moto", "--json", "-q"))
+    assert document["looked_at"] == {"by": "listing", "metadata_of": 1000, "of": 1003, "complete": False}
+    deep = _ran(0, here.portabl("plan", *places, "--card", "moto", "--deep", "--json", "-q"))
+    assert deep["looked_at"] == {"by": "listing", "metadata_of": 1003, "of": 1003, "complete": True}
+    assert deep["carried"]["user"] == 1003
+
+
+def test_wrong_names_cards_and_prices_are_told_before_anything_is_done(tmp_path: Path, moto: S3Server) -> None:
+    here = _place(tmp_path, moto)
+    places = (f"moto:{moto.bucket()}", f"moto:{moto.bucket()}")
+    here.portabl("migrate", *places, "--accept", "everything").clear(2, "everything", "known: keys")
+    here.portabl("migrate", *places, "--card", "nobody").clear(2, "no card nobody", "swift")
+    here.portabl("plan", *places, "--bandwidth", "fast").clear(2, "no bandwidth")
+    (tmp_path / "prices.toml").write_text("looked_up = 2026-11-30\ncurrency = 'EUR'\n[providers.x]\negress = 1\n")
+    here.portabl("plan", *places, "--prices", "prices.toml").clear(2, "providers.x", "egress")
