@@ -14,6 +14,10 @@ from kit.losses import Losses, admitted, observed
 from kit.servers import S3Server
 from shell import Result, Shell, shell
 
+from portabl import capability, providers
+from portabl.outlook import Wanted, foresee
+from portabl.outlook_text import outlook_document, outlook_text
+
 KNOWN = {item.key for item in HAZARDS}
 EVERYTHING = (*HAZARDS, *hazards.torture(key for key in hazards.TORTURE if key not in KNOWN))
 """The hazard bucket and the keys of torture, in one bucket."""
@@ -99,8 +103,6 @@ def test_a_measured_card_is_gone_by_without_being_named(tmp_path: Path, moto: S3
     before = _ran(0, here.portabl("plan", *places, "--json", "-q"))
     assert (before["card"], before["losses"], before["unknown"]) == (None, [], {"tags: plain": 1})
     card = json.loads((Path(__file__).parents[2] / "portabl" / "cards" / "swift.json").read_text())
-    from portabl import capability
-
     endpoint = f"s3 {swift.endpoint}"
     kept = capability.parse(card | {"service": endpoint}, "the card")
     capability.write(kept, capability.place_of(endpoint, here.state))
@@ -148,20 +150,22 @@ def test_archived_objects_stop_a_migration_and_those_that_can_be_read_do_not(
         assert (done["stopped"], moto.keys(target)) == ((True, []) if code else (False, ["cold", "warm"]))
 
 
-def test_a_sample_is_never_called_complete(tmp_path: Path, moto: S3Server) -> None:
+def test_a_sample_is_never_called_complete(tmp_path: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     here = _place(tmp_path, moto)
     bucket, target = moto.bucket(), moto.bucket()
-    s3 = moto.client()
-    for number in range(1_003):
-        s3.put_object(Bucket=bucket, Key=f"{number:04d}", Body=b"x", Metadata={"n": str(number)})
-    places = (f"moto:{bucket}", f"moto:{target}")
-    sampled = here.portabl("plan", *places, "--card", "moto", "-q")
-    assert "1,000 of 1,003 objects, drawn evenly: a SAMPLE" in sampled.out
-    document = _ran(0, here.portabl("plan", *places, "--card", "moto", "--json", "-q"))
-    assert document["looked_at"] == {"by": "listing", "metadata_of": 1000, "of": 1003, "complete": False}
-    deep = _ran(0, here.portabl("plan", *places, "--card", "moto", "--deep", "--json", "-q"))
-    assert deep["looked_at"] == {"by": "listing", "metadata_of": 1003, "of": 1003, "complete": True}
-    assert deep["carried"]["user"] == 1003
+    for number in range(12):
+        hazards.store(moto, bucket, Item(b"%04d" % number, b"x", {}, {"n": str(number)}))
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    config = providers.load(str(tmp_path / "portabl.toml"))
+    wanted = Wanted(f"moto:{bucket}", f"moto:{target}", config, card="moto", heads=9, threads=4)
+    some = foresee(wanted)
+    assert (some.survey.looked_at, some.survey.wanted, some.survey.complete) == (9, 12, False)
+    assert "9 of 12 objects, drawn evenly: a SAMPLE" in outlook_text(some)
+    assert outlook_document(some)["looked_at"] == {"by": "listing", "metadata_of": 9, "of": 12, "complete": False}
+    deep = _ran(0, here.portabl("plan", f"moto:{bucket}", f"moto:{target}", "--card", "moto", "--deep", "--json", "-q"))
+    assert deep["looked_at"] == {"by": "listing", "metadata_of": 12, "of": 12, "complete": True}
+    assert deep["carried"] == {"objects": 12, "user": 12}
 
 
 def test_wrong_names_cards_and_prices_are_told_before_anything_is_done(tmp_path: Path, moto: S3Server) -> None:
