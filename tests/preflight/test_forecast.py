@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,7 @@ def test_the_example_of_prices_is_valid_and_adds_up() -> None:
 
 
 def test_what_has_no_price_costs_nothing() -> None:
-    table = prices.from_document(
-        {"looked_up": tomllib.loads("x = 2026-11-30")["x"], "currency": "EUR", "providers": {}}, "p"
-    )
+    table = prices.from_document({"looked_up": date(2026, 11, 30), "currency": "EUR", "providers": {}}, "p")
     assert costs(SURVEY, table, ("old", "new")) == ()
     assert Cost("x", 1.0) != Cost("x", 2.0)
 
