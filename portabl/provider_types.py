@@ -49,6 +49,8 @@ class Provider:
         """What an adapter is given: hints, overruled by the fields that are set; credential references unresolved."""
         left_out = (*DERIVED, *ABOUT)
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}
+        if own.get("ca_bundle"):
+            own["ca_bundle"] = self.trusted()
         return {**self.hints, **{name: value for name, value in own.items() if value not in (None, "")}}
 
     def secret(self, name: str) -> str | None:
@@ -57,6 +59,11 @@ class Provider:
         if not value:
             return None
         return credentials.resolve(value, where(self.origin, self.name, name), os.path.dirname(self.origin))
+
+    def trusted(self) -> str:
+        """Path of the certificates to trust, "" for the system's. A relative one starts at the configuration file."""
+        written = getattr(self, "ca_bundle", "")
+        return os.path.join(os.path.dirname(self.origin), os.path.expanduser(written)) if written else ""
 
     def check(self) -> None:
         """Values that a type alone does not rule out. Raises ConfigError."""

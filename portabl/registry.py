@@ -26,7 +26,7 @@ from portabl.credentials import is_reference
 from portabl.errors import ConfigError, UsageError
 from portabl.keys import plain
 from portabl.model import NOTHING
-from portabl.providers import Config, FileProvider, FsspecProvider, Provider, S3Provider
+from portabl.providers import Config, FileProvider, FsspecProvider, Provider, S3Provider, where
 from portabl.storage import Opening, Storage
 from portabl.throttle import Pacer
 from portabl.wrappers import Throttled
@@ -200,6 +200,9 @@ def _settings(location: Location) -> Mapping[str, object]:
     settings = _Hidden(provider.settings())
     if isinstance(provider, S3Provider) and not provider.addressing and "." in location.container:
         settings.pop("addressing", None)  # no certificate covers a bucket's name with dots in front of the host
+    if provider.trusted() and not os.access(provider.trusted(), os.R_OK):
+        start = where(provider.origin, provider.name, "ca_bundle")
+        raise ConfigError(f"{start}: {plain(provider.trusted())} cannot be read", hint="name a PEM file")
     if isinstance(provider, FsspecProvider):
         settings["options"] = _Hidden(provider.resolved_options())
         if is_reference(provider.url):
@@ -303,7 +306,7 @@ def _s3_filesystem(provider: S3Provider) -> Any:
     if provider.region:
         client["region_name"] = provider.region
     if provider.insecure or provider.ca_bundle:
-        client["verify"] = False if provider.insecure else provider.ca_bundle
+        client["verify"] = False if provider.insecure else provider.trusted()
     style = provider.settings().get("addressing", "path")
     config: dict[str, object] = {"s3": {"addressing_style": style}} if provider.endpoint else {}
     if provider.endpoint:  # stores other than AWS do not know the checksum trailers that boto sends by default

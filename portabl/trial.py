@@ -158,7 +158,7 @@ def _buckets(provider: S3Provider) -> list[str]:
             "s3",
             region_name=provider.region or "us-east-1",
             endpoint_url=provider.endpoint or None,
-            verify=False if provider.insecure else (provider.ca_bundle or None),
+            verify=False if provider.insecure else (provider.trusted() or None),
             config=config,
         )
         try:

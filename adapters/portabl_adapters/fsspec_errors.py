@@ -35,7 +35,8 @@ def translated(error: Exception, key: bytes | None, storage: str) -> PortablErro
         error.storage = error.storage or storage
         return error
     kind, reason = _kind(error)
-    return kind(reason, key=key, storage=storage)
+    hint = "install what is missing (with pip, beside portabl)" if isinstance(error, ImportError) else ""
+    return kind(reason, key=key, storage=storage, hint=hint)
 
 
 def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 - one line a kind
@@ -48,7 +49,7 @@ def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 
     if isinstance(error, PermissionError):
         return AccessDenied, "credentials refused, or no permission"
     if isinstance(error, ImportError):
-        return ConfigError, f"a package for this kind of URL is missing: {getattr(error, 'name', '') or name}"
+        return ConfigError, f"a package for this kind of URL is missing: {_missing(error)}"
     if isinstance(error, NotImplementedError):
         return Refused, "this filesystem cannot do that"
     if isinstance(error, TimeoutError | ConnectionError):
@@ -62,6 +63,15 @@ def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 
     if name.startswith(("aiohttp.", "botocore.", "paramiko.", "httpx.", "requests.", "urllib3.", "asyncssh.")):
         return Unreachable, f"no usable answer ({name})"
     return StorageError, f"the filesystem failed ({name})"
+
+
+def _missing(error: ImportError) -> str:
+    """Which package: as fsspec's own table words it, which holds nothing of the user's; else the module's name."""
+    from fsspec.registry import known_implementations
+
+    if str(error) in {known.get("err") for known in known_implementations.values()}:
+        return str(error)
+    return error.name or getattr(error.__cause__, "name", "") or type(error).__name__
 
 
 def _by_number(number: int) -> tuple[type[PortablError], str]:

@@ -212,6 +212,16 @@ def test_certificate_that_is_not_trusted(here: Shell, untrusted: str) -> None:
     assert "ca_bundle" in found.err
 
 
+def test_certificates_to_trust_that_are_not_there(here: Shell, untrusted: str) -> None:
+    here.configure(_table(untrusted, 'ca_bundle = "missing.pem"'))
+    here.portabl("ls", "old:photos").clear(2, "[providers.old] ca_bundle", str(here.folder / "missing.pem"), "PEM")
+
+
+def test_a_package_that_an_fsspec_url_needs_is_named(here: Shell) -> None:
+    found = here.portabl("ls", "smb://host/share")
+    found.clear(2, "smb://host/share", "package", "smbprotocol", "pip")
+
+
 def test_switching_tls_checks_off_is_loud(here: Shell, untrusted: str) -> None:
     here.configure(_table(untrusted, "insecure = true"))
     found = here.portabl("ls", "old:photos").clear(6)
