@@ -38,11 +38,11 @@ secret_access_key = "keyring:ovh/me"
 
 Every entry names its sources and the day they were read. No endpoint was contacted for it, and nothing was measured
 unless a source says so. Limits and capabilities are hints: they make portabl careful (larger parts where fewer are
-allowed, the older listing call where the newer is missing), and whatever you set or `portabl probe` measures overrules
-them. What no document confirms is marked `documented = false` or listed under `undocumented`; a policy never takes such
-a country for an answer, so set `country` and `owner_country` yourself where you know better. `claims` are what
-providers and the press say about labels; what a label credential proves is another matter, which `portabl labels`
-looks into.
+allowed, the older listing call where the newer is missing), and whatever you set overrules them; `portabl probe`
+measures what there is to set. What no document confirms is marked `documented = false` or listed under `undocumented`;
+a policy never takes such a country for an answer, so set `country` and `owner_country` yourself where you know better.
+`claims` are what providers and the press say about labels; what a label credential proves is another matter, which
+`portabl labels` looks into.
 
 """
 
