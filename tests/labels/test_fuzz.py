@@ -53,7 +53,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [(value, name) for name, _ in items] + [found for _, inner in items for found in places(inner)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_anything_anywhere_ends_in_a_finding(data: st.DataObject) -> None:
     case = HOUSE.case()
@@ -85,7 +85,7 @@ def test_a_label_with_one_character_changed_is_none(data: st.DataObject) -> None
     assert not verified(case, label=label[:at] + other + label[at + 1 :]).labelled
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_presentation_with_one_character_changed_is_no_way_around_the_digests(data: st.DataObject) -> None:
     case = HOUSE.case()
@@ -109,7 +109,7 @@ def test_any_text_ends_in_a_finding(text: str) -> None:
     assert verified(case, [], text).state == "unreadable"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_certificate_with_one_byte_changed_is_none(data: st.DataObject) -> None:
     case = HOUSE.case()
@@ -122,7 +122,7 @@ def test_a_certificate_with_one_byte_changed_is_none(data: st.DataObject) -> Non
     assert not verified(case).labelled
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.recursive(
         st.none()
