@@ -49,6 +49,10 @@ class Country:
         return self.here.portabl("migrate", *where, *more)
 
     @property
+    def source_proxy(self) -> FaultProxy:
+        return self.servers[0][1]
+
+    @property
     def asked(self) -> int:
         return sum(len(proxy.requests) for _, proxy in self.servers)
 
@@ -154,6 +158,24 @@ def test_jurisdiction_and_flags(country: Country) -> None:
     assert country.asked == 0
     flags = ("--require-label", "L1", "--jurisdiction", "FR", "--allow-provider", "old", "--allow-provider", "new")
     assert country.migrate(*flags).code == 0
+
+
+def test_an_export_keeps_the_same_rules(country: Country) -> None:
+    country.configure('require_label = { source = "L1" }')
+    portabl, source = country.here.portabl, f"old:{country.source}"
+    assert portabl("export", source, "./first").code == 0
+    found = json.loads((country.here.folder / "first" / "manifest" / "manifest.json").read_text())
+    assert found["policy"]["allowed"] is True
+    assert [label["side"] for label in found["labels"]] == ["source"]
+
+    country.label("old", at=datetime.now(UTC) - timedelta(days=100))
+    country.source_proxy.requests.clear()
+    portabl("export", source, "./second").clear(5, "require_label of the source: not labelled: dates failed")
+    assert not country.source_proxy.requests
+    assert not (country.here.folder / "second").exists()
+    done = portabl("export", source, "./second", "--policy-override", "the contract ends today")
+    assert done.code == 0, done.err
+    assert "OVERRIDDEN (require_label): the contract ends today" in done.out
 
 
 def test_an_override_is_recorded(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
