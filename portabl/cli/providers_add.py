@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -36,10 +37,10 @@ Examples
 @click.pass_obj
 def add(session: Session, /, name: str, no_input: bool, settings: tuple[str, ...], **flags: str | None) -> int:
     """See _HELP."""
-    from portabl.providers_file import ProvidersFile, default_path
+    from portabl.providers_file import ProvidersFile
 
     texts = given(flags, settings)
-    file = ProvidersFile(default_path(session.config()))
+    file = ProvidersFile(_path(session))
     if not no_input and is_terminal(sys.stdin) and is_terminal(sys.stderr):
         from portabl.cli.providers_ask import ask
 
@@ -52,6 +53,14 @@ def add(session: Session, /, name: str, no_input: bool, settings: tuple[str, ...
     file.add(name, values)
     report(session, file.path, name, f"added provider `{name}`")
     return 0
+
+
+def _path(session: Session) -> str:
+    """The file to write to: with ``--config``, one that need not exist yet."""
+    from portabl.providers_file import default_path
+
+    asked = os.path.abspath(os.path.expanduser(session.config_path)) if session.config_path else ""
+    return asked if asked and not os.path.lexists(asked) else default_path(session.config())
 
 
 def table_of(texts: dict[str, str]) -> dict[str, Any]:

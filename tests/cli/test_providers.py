@@ -166,6 +166,14 @@ def test_flags_where_nobody_can_be_asked(here: Shell) -> None:
     assert "ovh" not in here.portabl("providers", "list").out
 
 
+def test_a_file_named_by_config_is_made(here: Shell) -> None:
+    disk = ("--type", "file", "--path", ".", "--config", "own/places.toml")
+    added = here.portabl("providers", "add", "disk", *disk)
+    assert added.code == 0, added.err
+    assert (here.folder / "own" / "places.toml").stat().st_mode & 0o777 == 0o600
+    assert "disk" in here.portabl("providers", "list", "--config", "own/places.toml").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

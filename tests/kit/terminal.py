@@ -6,7 +6,7 @@ import os
 import pty
 import re
 import select
-import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,18 +21,22 @@ class Terminal:
         self.shown = ""
         self._at = 0
         self._deadline = time.monotonic() + seconds
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:  # the child; nothing but exec may happen here
-            try:
-                os.chdir(folder)
-                os.execvpe(arguments[0], list(arguments), dict(environment))
-            finally:
-                os._exit(127)
+        self._fd, inner = pty.openpty()
+        self._program = subprocess.Popen(
+            ["setsid", "--ctty", *arguments],  # the terminal is the one that Ctrl-C and hidden input go by
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            cwd=folder,
+            env=dict(environment),
+        )
+        os.close(inner)
 
     def expect(self, words: str) -> str:
         """Wait until ``words`` are shown, behind what was expected before; returns all that was shown up to them."""
         while words not in self.shown[self._at :]:
             if not self._read():
+                self._program.wait(60)
                 raise AssertionError(f"ended without showing {words!r}: {self.shown}")
         before = self.shown[self._at :].partition(words)[0]
         self._at += len(before) + len(words)
@@ -55,15 +59,14 @@ class Terminal:
         """Wait for the end; the exit code."""
         while self._read():
             pass
-        _, status = os.waitpid(self.pid, 0)
         os.close(self._fd)
-        return os.waitstatus_to_exitcode(status)
+        return self._program.wait(60)
 
     def _read(self) -> bool:
         left = self._deadline - time.monotonic()
         if left <= 0 or not select.select([self._fd], [], [], left)[0]:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self._program.kill()
+            self._program.wait()
             raise AssertionError(f"nothing more within the deadline: {self.shown}")
         try:
             data = os.read(self._fd, 65536)
