@@ -7,11 +7,12 @@ answer. https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
 
 from portabl.model import Entry
+from portabl_adapters.s3 import quickpage
 
 XML_BYTES_MAX = 16 * 2**20
 XML_TAGS_MAX = 100_000
@@ -59,11 +60,15 @@ def _parse(body: bytes | memoryview, roots: tuple[str, ...]) -> tuple[ET.Element
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a listing: entries with full keys, and the token of the next page ("" at the end)."""
+    """One page of a listing: entries with full keys, and the token of the next page ("" at the end).
+
+    ``encoded``: the page says that its keys are percent-encoded.
+    """
 
     entries: list[Entry]
     truncated: bool
     token: str
+    encoded: bool = False
 
 
 def listing(body: bytes | memoryview, version: int = 2) -> Page:
@@ -72,7 +77,19 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
     The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS
     write a space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
     """
-    root, ns = parse(body, "ListBucketResult", echo=ECHO_BUT_KEYS)
+    data = bytes(body)
+    parts = quickpage.cut(data) if len(data) <= XML_BYTES_MAX and data.count(b"<") <= XML_TAGS_MAX else None
+    found = quickpage.entries(parts[1]) if parts else None
+    if parts is not None and found is not None:
+        rest = listed(parts[0], version)
+        if rest.encoded:
+            return replace(rest, entries=found)
+    return listed(data, version)
+
+
+def listed(data: bytes, version: int) -> Page:
+    """The same, all of it read by the XML parser."""
+    root, ns = parse(data, "ListBucketResult", echo=ECHO_BUT_KEYS)
     if version == 2 and root.find(ns + "KeyCount") is None and root.find(ns + "Marker") is not None:
         raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
     encoded = root.findtext(ns + "EncodingType") == "url"
@@ -81,7 +98,7 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
     if flag not in ("true", "false"):
         raise Unreadable("the listing does not say whether it is complete")
     token = root.findtext(ns + "NextContinuationToken") or ""
-    return Page(entries, flag == "true", token)
+    return Page(entries, flag == "true", token, encoded)
 
 
 def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
