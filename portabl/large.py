@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from portabl import checksum
@@ -122,6 +123,15 @@ class _Part:
     body: Future[Body]
 
 
+def _by_crc64(data: bytes | memoryview) -> Body:
+    return Body(data, "", crc64=checksum.crc64nvme(data))
+
+
+def _digest(body: Body) -> str:
+    """What the journal remembers a part by."""
+    return body.sha256 or f"crc64nvme {body.crc64}"
+
+
 class _Copy:
     """One large object under way."""
 
@@ -135,7 +145,7 @@ class _Copy:
         self._sending: dict[Future[str], _Part] = {}
         self._tags: dict[int, str] = {}
         self._held: OpenUpload | None = None
-        self._md5 = False
+        self._body: Callable[[bytes | memoryview], Body] = partial(checksum.body, md5=False)
         self.info: ObjectInfo = mover.source.look(entry)
         if self.info.size != entry.size or (entry.etag and self.info.etag != entry.etag):
             raise Changed("changed after it was listed", key=entry.key, storage=mover.source.name)
@@ -154,7 +164,7 @@ class _Copy:
             self.way = "copied"
             return copied
         upload = self._open()
-        self._md5 = upload.wants_md5
+        self._body = _by_crc64 if upload.wants_crc64 else partial(checksum.body, md5=upload.wants_md5)
         try:
             self._stream(upload)
             check_restore(self._step.restore, self._entry, self.sha256)
@@ -250,12 +260,12 @@ class _Copy:
     def _read(self, offset: int, length: int) -> Body:
         source, entry = self._mover.source, self._entry
         if length <= BYTES_IN_FLIGHT:
-            return checksum.body(source.read(entry, offset, length).data, md5=self._md5)
+            return self._body(source.read(entry, offset, length).data)
         with tempfile.TemporaryFile(dir=self._owner.scratch) as spool:
             for start in range(offset, offset + length, PART_SIZE):
                 spool.write(source.read(entry, start, min(PART_SIZE, offset + length - start)).data)
             spool.flush()
-            return checksum.body(memoryview(mmap.mmap(spool.fileno(), length, access=mmap.ACCESS_READ)), md5=self._md5)
+            return self._body(memoryview(mmap.mmap(spool.fileno(), length, access=mmap.ACCESS_READ)))
 
     def _advance(self, whole: checksum.Whole, upload: Upload | None) -> None:
         """Take the oldest part that was read on to sending; with none, wait for one that is being sent."""
@@ -286,7 +296,7 @@ class _Copy:
         if self._held is None or part.number not in upload.done:
             return False
         tag = upload.done[part.number]
-        if self._held.parts.get(part.number) != (body.sha256, tag):
+        if self._held.parts.get(part.number) != (_digest(body), tag):
             return False
         self._tags[part.number] = tag
         return True
@@ -294,7 +304,7 @@ class _Copy:
     def _send(self, upload: Upload, part: _Part, body: Body) -> str:
         tag = upload.part(part.number, body, part.offset)
         if upload.token:
-            self._owner.journal.add_part(self._entry.key, part.number, body.sha256, tag)
+            self._owner.journal.add_part(self._entry.key, part.number, _digest(body), tag)
         return tag
 
     def _reap(self, *, block: bool) -> None:

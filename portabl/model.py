@@ -173,11 +173,15 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Bytes on their way to a target. Digests are lower-case hex over ``data``; ``md5`` may be empty (not computed)."""
+    """Bytes on their way to a target. Digests are lower-case hex over ``data``; one that is empty was not computed.
+
+    Only a part of an upload that asks for ``crc64`` (CRC-64/NVME) may come without ``sha256``.
+    """
 
     data: bytes | memoryview
     sha256: str
     md5: str = ""
+    crc64: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,10 +66,12 @@ class Upload(abc.ABC):
     ``token`` names the upload for `Storage.upload` after a crash ("" when it cannot be continued).
     ``done`` maps part numbers (from 1) the store already holds to their tags.
     ``wants_md5``: bodies of parts come with their MD5, as the SHA-256 alone is not checked by every server behind this.
+    ``wants_crc64``: they come with their CRC-64/NVME instead of a SHA-256, as the server was shown to check that.
     """
 
     token: str = ""
     wants_md5: bool = False
+    wants_crc64: bool = False
     done: Mapping[int, str]
 
     @abc.abstractmethod

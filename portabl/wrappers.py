@@ -138,7 +138,7 @@ class Throttled(Around):
 class _ThrottledUpload(Upload):
     def __init__(self, inner: Upload, pacer: Pacer, requests: int) -> None:
         self.token = inner.token
-        self.wants_md5 = inner.wants_md5
+        self.wants_md5, self.wants_crc64 = inner.wants_md5, inner.wants_crc64
         self.done = inner.done
         self._inner = inner
         self._pacer = pacer

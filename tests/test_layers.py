@@ -20,7 +20,7 @@ NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "tasks", "throttle"}
 CONDUCTORS = {"migrate", "package", "snapshots", "cli", "__main__", "demo", "registry", "testing", "jobs"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
-HEAVY |= {"apscheduler", "prometheus_client", "cronsim", "tomlkit", "zstandard", "pyrage"}
+HEAVY |= {"awscrt", "apscheduler", "prometheus_client", "cronsim", "tomlkit", "zstandard", "pyrage"}
 
 
 def name_of(path: Path) -> str:

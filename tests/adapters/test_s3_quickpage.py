@@ -122,4 +122,5 @@ def test_pages_of_real_servers(name: str, request: pytest.FixtureRequest, monkey
         assert [entry.size for entry in found] == list(range(5))
         assert read(pages[0], quick=True) == read(pages[0], quick=False)
         parts = quickpage.cut(pages[0])
-        assert parts is not None and quickpage.entries(parts[1]) is not None, "the quick way is not taken"
+        assert parts is not None
+        assert quickpage.entries(parts[1]) is not None, "the quick way is not taken"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,16 @@ class Address:
     def encoding(self) -> str:
         """The parameter of a listing that asks for percent-encoded keys, or ""."""
         return "encoding-type=url&" if self.encoded_listing else ""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether nobody can change a body on the way unseen: verified TLS, or this machine alone and no proxy."""
+        parts = urlsplit(self.endpoint)
+        if parts.scheme == "https":
+            return not self.insecure
+        host = parts.hostname or ""
+        alone = host in ("localhost", "::1") or re.fullmatch(r"127\.\d+\.\d+\.\d+", host) is not None
+        return alone and not any(os.environ.get(name) for name in ("http_proxy", "all_proxy", "ALL_PROXY"))
 
     @property
     def bucket_url(self) -> str:

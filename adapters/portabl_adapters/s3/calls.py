@@ -31,7 +31,18 @@ from portabl_adapters.s3 import replies
 from portabl_adapters.s3.address import Address, has_dot_segment
 from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
 from portabl_adapters.s3.pace import Pace
-from portabl_adapters.s3.wire import EMPTY_SHA256, Answer, CurlHandle, Header, Keys, Lost, Sink, Transport
+from portabl_adapters.s3.wire import (
+    EMPTY_SHA256,
+    ROOMS_MOST,
+    Answer,
+    CurlHandle,
+    Header,
+    Keys,
+    Lost,
+    Rooms,
+    Sink,
+    Transport,
+)
 
 ATTEMPTS = 8
 WAIT_FIRST_SECONDS = 0.1
@@ -128,6 +139,7 @@ class Calls:
         self.address = address
         self.credentials = credentials
         self.pace = Pace(threads)
+        self.rooms = Rooms(ROOMS_MOST)
         self._pacer = pacer
         self.stall_seconds = stall_seconds
         self._local = threading.local()

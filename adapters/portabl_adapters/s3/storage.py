@@ -135,7 +135,7 @@ class S3Storage(Storage):
         query = versions.query(entry.version)
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
-            sink = None if whole and want <= SMALL else Sink(want, start)
+            sink = None if whole and want <= SMALL else Sink(want, start, self.calls.rooms.take(want))
             answer: Answer = yield self.calls.request("GET", full, query, headers, sink=sink, expect=want)
             if answer.status not in (200, 206):
                 raise self.calls.error(answer, entry.key)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_from_bytes
 
+from portabl import checksum
 from portabl.errors import Changed, Corrupt, ListingBroken, Refused, Unreachable
 from portabl.model import Body, Loss, Metadata, Written
 from portabl.storage import Upload
 from portabl.tasks import finish
 from portabl_adapters.s3 import fields, replies
-from portabl_adapters.s3.bodyproof import Checked, checksum_header
+from portabl_adapters.s3.bodyproof import UNSIGNED, Checked, checksum_header, crc64_header
 from portabl_adapters.s3.wire import Answer
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class S3Upload(Upload):
         self.token = token
         self._checked = storage.body_proof.known
         self.wants_md5 = self._checked is Checked.MD5
+        self.wants_crc64 = self._checked is Checked.CRC64
         self.done = done
         self._storage = storage
         self._key = key
@@ -52,7 +54,8 @@ class S3Upload(Upload):
         query = f"?partNumber={number}&uploadId={quote(self.token, safe='')}"
         for _ in range(2):
             headers = [_TYPE, *self._digests(body)]
-            answer = self._storage.calls.object("PUT", self._key, query, headers, body.data, body.sha256)
+            signed = UNSIGNED if self.wants_crc64 else body.sha256
+            answer = self._storage.calls.object("PUT", self._key, query, headers, body.data, signed)
             damaged = fields.says_damaged(answer)
             if answer.status >= 300 and not damaged:
                 raise self._error(answer)
@@ -60,10 +63,12 @@ class S3Upload(Upload):
             if not damaged and self._storage.agrees(answer, etag, body):
                 return etag
         said = self._storage.calls.said(answer) if damaged else f"MD5 {etag}"
-        message = f"part {number} arrives damaged: the store says {said}, sent {body.md5 or body.sha256}"
+        message = f"part {number} arrives damaged: the store says {said}, sent {body.md5 or body.sha256 or body.crc64}"
         raise Corrupt(message, key=self._key, storage=self._storage.name)
 
     def _digests(self, body: Body) -> list[str]:
+        if self.wants_crc64:
+            return [crc64_header(body.crc64 or checksum.crc64nvme(body.data))]
         if self._checked is Checked.CHECKSUM:
             return [checksum_header(body.sha256)]
         return [fields.content_md5(body.md5)] if body.md5 else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +26,8 @@ SMALL = 2**20
 ANSWER_BYTES_MAX = 16 * 2**20
 """No listing page or error is larger; a whole small object is at most `SMALL`."""
 
+KEPT_BYTES_MIN = 4 * 2**20
+ROOMS_MOST = 12
 _MAPPED = 2**20
 """Bodies from this size on have memory of their own and are sent in slices."""
 _BUFFER = 64 * 1024
@@ -130,11 +133,11 @@ def _parse_slowly(lines: Sequence[bytes]) -> dict[bytes, bytes]:
 class Sink:
     """Receives ``want`` bytes, from ``start`` on if the server ignores the range and sends the whole object.
 
-    Never holds more than it wants; the body of an error is kept apart.
+    Never holds more than it wants; the body of an error is kept apart. ``room``: writable memory of ``want`` bytes.
     """
 
-    def __init__(self, want: int, start: int) -> None:
-        self._view = _buffer(want)
+    def __init__(self, want: int, start: int, room: memoryview | None = None) -> None:
+        self._view = room or _buffer(want)
         self._start = start
         self._skip = -1
         self._lines: list[bytes] = []
@@ -185,6 +188,43 @@ def _buffer(size: int) -> memoryview:
         kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
         return memoryview(mmap.mmap(-1, size, flags=kind))
     return memoryview(mmap.mmap(-1, size))
+
+
+class Rooms:
+    """Memory for large pieces of one size, used again once nothing looks into it any more.
+
+    Fresh memory costs as much as hashing what comes into it (measured: the system clears it page by page). A
+    bytearray cannot change its length while anybody looks into it, which is how it is known that nobody does.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._rooms: list[bytearray] = []
+
+    def take(self, size: int) -> memoryview | None:
+        """Room for ``size`` bytes; None for sizes that are not worth keeping."""
+        if size < KEPT_BYTES_MIN:
+            return None
+        with self._lock:
+            for room in self._rooms:
+                if len(room) == size and _unseen(room):
+                    return memoryview(room)
+            if len(self._rooms) >= self._most:  # full of another size, or all in use
+                self._rooms = [room for room in self._rooms if not _unseen(room)]
+            room = bytearray(size)
+            if len(self._rooms) < self._most:
+                self._rooms.append(room)
+            return memoryview(room)
+
+
+def _unseen(room: bytearray) -> bool:
+    try:
+        last = room.pop()
+    except BufferError:
+        return False
+    room.append(last)
+    return True
 
 
 class _Source:
