@@ -300,12 +300,13 @@ def verify(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     pacer: Pacer | None = None,
+    sample: Sample | None = None,
 ) -> Verification:
     """Hold a manifest against a place: ``location``, or the target the manifest itself names.
 
     The manifest is checked against itself first (hashes, order, counts, roots), then every record against the place:
-    by reading it all (`Proof.READBACK`, the default), or by the listing alone. Raises ManifestError, UsageError or
-    StorageError.
+    by reading it all (`Proof.READBACK`, the default), or by the listing alone. ``sample``: read only these objects.
+    Raises ManifestError, UsageError or StorageError.
     """
     from portabl import registry
 
@@ -313,7 +314,7 @@ def verify(
     place = location or _own_target(loaded.document)
     options = _options(loaded.document)
     with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
-        found = against(loaded, storage, proof=proof, threads=threads, progress=progress, stop=stop)
+        found = against(loaded, storage, proof=proof, sample=sample, threads=threads, progress=progress, stop=stop)
     return replace(found, manifest=manifest, location=place)
 
 

@@ -14,9 +14,9 @@ from portabl.keys import plain
 
 if TYPE_CHECKING:
     from portabl.jobs.check import Health
+    from portabl.jobs.outcome import Outcome
     from portabl.jobs.run import Runner
     from portabl.jobs.store import Run
-    from portabl.jobs.work import Outcome
 
 _RUN = """Run one job now: this is what any scheduler calls.
 

@@ -79,6 +79,15 @@ of `name`, `provider`, `status`, `api`, `regions`, `countries`. `providers show`
 (`step`, `passed`, `detail`, `hint`, `error`), `note`, `exit_code`. `providers add`, `edit`, `remove`: `name`, `file`,
 `exit_code`.
 
+`jobs list`: `jobs`, a list of definitions, each with its `health`. `jobs show`: `job`, `health`. `jobs check`:
+`jobs`, a list of `health`: `job`, `state` (ok, waiting, running, disabled, failed, late), `well`, `message`, `due`,
+`missing`, `last`, `last_ok`. `jobs history`: `runs`. `jobs run`: `job`, `run` (null when `--if-due` found nothing to
+do), `report`, the document of the job's kind. A run: `id`, `job`, `kind`, `trigger`, `due`, `started`, `finished`,
+`duration_seconds`, `result` (running, ok, failed, interrupted, missed, skipped), `exit_code`, `objects`, `bytes`,
+`changes`, `manifest`, `message`, `pid`, `host`, `resumes`, `alerts`. `jobs next`: `times` (`job`, `due`, `local`).
+`jobs enable` and `disable`: `job`, `enabled`. `jobs test-alerts`: `alerts`, by name why it was not delivered, or "".
+`jobs install`: `files` (`name`, `text`, `note`), `written`. All of them: `exit_code`.
+
 An error: `{"error": {"kind", "message", "hint", "exit_code"}}`, with `key` when it is about one object. A command
 that had begun its document closes it, with `complete` false and the `error` inside.
 """

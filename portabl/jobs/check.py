@@ -35,7 +35,7 @@ class Health:
 
 
 def health(job: ScheduledJob, store: Store, now: datetime) -> Health:
-    """Judge one job by what is recorded."""
+    """Judge one job by what is recorded. Late is one of which nothing has been told yet: no run, or one without end."""
     seen = store.see(job, now)
     last, last_ok = store.last(job.name), store.last(job.name, "ok")
     due = job.schedule.after(now) if job.schedule else None
@@ -44,7 +44,7 @@ def health(job: ScheduledJob, store: Store, now: datetime) -> Health:
         return Health(job.name, "disabled", f"disabled {since}", None, None, last, last_ok)
     running = store.is_running(job.name)
     missing = overdue(job, store, seen.since, now)
-    if missing is not None:
+    if missing is not None and not store.covered(job.name, missing, "failed", "interrupted", "missed"):
         what = "a run is going on" if running else "no run has ended well since then"
         return Health(job.name, "late", f"was due at {clock.text(missing)}, {what}", due, missing, last, last_ok)
     if not running and (left := store.running(job.name)):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 from portabl import credentials
-from portabl.errors import ConfigError
+from portabl.errors import ConfigError, UsageError
 from portabl.jobs.alert_config import Alert, alert_of, check_url
 from portabl.jobs.fields import Field, checked, where
 from portabl.jobs.schedule import Schedule, ScheduleError
@@ -19,6 +19,7 @@ from portabl.keys import plain
 from portabl.model import NOTHING
 from portabl.providers import Config
 from portabl.tables import suggest
+from portabl.throttle import Throttle
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _PLACES = ("source", "target", "manifest", "state", "restore")
@@ -50,7 +51,7 @@ class Kind:
         return {**self.needs, **self.may, **COMMON}
 
 
-_THREADS = {"threads": Field.COUNT}
+_PACE = {"threads": Field.COUNT, "bandwidth": Field.TEXT, "requests_per_second": Field.NUMBER}
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "migrate": Kind(
@@ -65,9 +66,26 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "state": Field.TEXT,
                 "storage_class": Field.TEXT,
                 "symlinks": Field.TEXT,
-                **_THREADS,
+                "versions": Field.TEXT,
+                **_PACE,
             },
         ),
+        "export": Kind(
+            {"source": Field.TEXT, "target": Field.TEXT},
+            {
+                "retention": Field.COUNTS,
+                "layout": Field.TEXT,
+                "proof": Field.PROOF,
+                "include": Field.TEXTS,
+                "exclude": Field.TEXTS,
+                "state": Field.TEXT,
+                "storage_class": Field.TEXT,
+                "symlinks": Field.TEXT,
+                "evidence": Field.TEXTS,
+                **_PACE,
+            },
+        ),
+        "snapshots-verify": Kind({"source": Field.TEXT}, {"within": Field.SPAN, **_PACE}),
         "verify": Kind(
             {},
             {
@@ -76,12 +94,20 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "target": Field.TEXT,
                 "proof": Field.PROOF,
                 "within": Field.SPAN,
-                **_THREADS,
+                **_PACE,
             },
         ),
     }
 )
-CHOICES = {"storage_class": ("", "keep"), "symlinks": ("report", "follow", "keep")}
+RETENTION = ("last", "daily", "weekly", "monthly")
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "layout": ("mirror", "bag"),
+        "storage_class": ("", "keep"),
+        "symlinks": ("report", "follow", "keep"),
+        "versions": ("current", "all"),
+    }
+)
 GRACE = timedelta(hours=1)
 
 
@@ -184,25 +210,36 @@ def _job(name: str, table: Mapping[str, Any], origin: str) -> ScheduledJob:
         raise wrong("kind", given, f"one of {', '.join(KINDS)}")
     values = {key: value for key, value in table.items() if key != "kind"}
     found = checked(values, KINDS[kind].fields, lambda key: where(origin, "jobs", name, key), f"kind `{kind}`")
+    _check_values(kind, found, wrong)
+    if found.get("ping"):
+        check_url(found["ping"], where(origin, "jobs", name, "ping"))
+    common = {key: found.pop(key) for key in COMMON if key in found}
+    common["schedule"] = _schedule(common, wrong)
+    common.pop("timezone", None)
+    own = _anchored_values(found, os.path.dirname(origin))
+    return ScheduledJob(name, kind, origin, values=MappingProxyType(own), **common)
+
+
+def _check_values(kind: str, found: Mapping[str, Any], wrong: Callable[..., ConfigError]) -> None:
+    """What the form of a single value does not say. Raises ConfigError."""
     for needed in KINDS[kind].needs:
         if not found.get(needed):
             raise wrong(needed, f"is missing; kind `{kind}` needs it")
     for key, allowed in CHOICES.items():
         if found.get(key, allowed[0]) not in allowed:
             raise wrong(key, f"`{plain(str(found[key]))}` is unknown", f"one of {', '.join(filter(None, allowed))}")
+    for rule in found.get("retention", {}):
+        if rule not in RETENTION:
+            raise wrong(f"retention.{rule}", "unknown rule", suggest(rule, RETENTION))
     if kind == "verify" and bool(found.get("manifest")) == bool(found.get("manifest_of")):
         raise wrong("manifest", "either `manifest` or `manifest_of` says what to verify", "set exactly one of the two")
-    if found.get("ping"):
-        check_url(found["ping"], where(origin, "jobs", name, "ping"))
-    common = {key: found.pop(key) for key in COMMON if key in found}
-    common["schedule"] = _schedule(common, wrong)
-    common.pop("timezone", None)
-    here = os.path.dirname(origin)
-    own = {key: _anchored(value, here) if key in _PLACES else value for key, value in found.items()}
-    return ScheduledJob(name, kind, origin, values=MappingProxyType(own), **common)
+    try:
+        Throttle.of(found.get("bandwidth", ""), found.get("requests_per_second"))
+    except UsageError as error:
+        raise wrong("bandwidth", error.message, error.hint) from error
 
 
-def _schedule(common: Mapping[str, Any], wrong: Any) -> Schedule | None:
+def _schedule(common: Mapping[str, Any], wrong: Callable[..., ConfigError]) -> Schedule | None:
     if not common.get("schedule"):
         return None
     try:
@@ -212,6 +249,13 @@ def _schedule(common: Mapping[str, Any], wrong: Any) -> Schedule | None:
         hint = "an IANA name such as `Europe/Berlin`; where the system has no zones: `pip install tzdata`"
         cron = "minute, hour, day of month, month, day of week: `30 2 * * *` is every night at half past two"
         raise wrong(name, str(error), hint if name == "timezone" else cron) from None
+
+
+def _anchored_values(found: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    own = {key: _anchored(value, folder) if key in _PLACES else value for key, value in found.items()}
+    if "evidence" in own:
+        own["evidence"] = tuple(_anchored(path, folder) for path in own["evidence"])
+    return own
 
 
 def _anchored(location: str, folder: str) -> str:
@@ -228,8 +272,7 @@ def _check_references(job: ScheduledJob, jobs: Mapping[str, ScheduledJob], alert
                 hint = suggest(name, alerts) if alerts else f"add a table `[alerts.{plain(name)}]`"
                 raise ConfigError(f"{job.where(field_name)}: no alert `{plain(name)}`", hint=hint)
     other = job.values.get("manifest_of")
-    if other is not None and (other not in jobs or jobs[other].kind == "verify"):
-        writers = [name for name, one in jobs.items() if one.kind != "verify"]
-        raise ConfigError(
-            f"{job.where('manifest_of')}: no job `{plain(other)}` writes a manifest", hint=suggest(other, writers)
-        )
+    writers = [name for name, one in jobs.items() if one.kind == "migrate"]
+    if other is not None and other not in writers:
+        hint = suggest(other, writers) if writers else "add a job of kind `migrate`; exports have `snapshots-verify`"
+        raise ConfigError(f"{job.where('manifest_of')}: no job `{plain(other)}` writes a manifest", hint=hint)

@@ -8,6 +8,7 @@ even the kernel for want of memory, ends nothing else, and is recorded and told 
 
 from __future__ import annotations
 
+import logging
 import queue
 import signal
 import subprocess
@@ -109,6 +110,7 @@ class Daemon:
         jobs.required()
         self.status = Status(jobs, now(), now(), now())
         self._guard = threading.Lock()
+        logging.getLogger("apscheduler").setLevel(logging.CRITICAL)  # it tells what is told here in other words
 
     @contextmanager
     def runner(self) -> Iterator[Runner]:
@@ -166,7 +168,19 @@ class Daemon:
 
     # what the scheduler calls, in its threads
 
+    def _guarded(self, what: str, call: Callable[[], None]) -> None:
+        """Nobody waits for these threads: what goes wrong in them is told, and the daemon lives on."""
+        try:
+            call()
+        except PortablError as error:
+            self._tell(f"error: {what}: {error}")
+        except Exception as error:
+            self._tell(f"error: {what}: unexpected {type(error).__name__}: {error}")
+
     def _fire(self, name: str, due: str = "") -> None:
+        self._guarded(f"job {name}", lambda: self._run(name, due))
+
+    def _run(self, name: str, due: str) -> None:
         with self.runner() as runner:
             job = runner.jobs.jobs.get(name)
             if job is None or self._stopping.is_set():
@@ -196,7 +210,9 @@ class Daemon:
             runner.could_not_begin(job, code)
 
     def _watch(self) -> None:
-        """Alarms for jobs that are late."""
+        self._guarded("looking after the jobs", self._look_for_late_ones)
+
+    def _look_for_late_ones(self) -> None:
         with self.runner() as runner:
             found = check.check(runner.jobs, runner.store, self.now())
             for name in check.raise_alarms(runner, found):
@@ -204,6 +220,9 @@ class Daemon:
         self.status.watched = self.now()
 
     def _on_missed(self, event: Any) -> None:
+        self._guarded(f"job {event.job_id}", lambda: self._miss(event))
+
+    def _miss(self, event: Any) -> None:
         with self.runner() as runner:
             job = runner.jobs.jobs.get(event.job_id)
             if job is not None:
@@ -211,6 +230,9 @@ class Daemon:
                 runner.missed(job, event.scheduled_run_time)
 
     def _on_overlap(self, event: Any) -> None:
+        self._guarded(f"job {event.job_id}", lambda: self._overlap(event))
+
+    def _overlap(self, event: Any) -> None:
         with self.runner() as runner:
             job = runner.jobs.jobs.get(event.job_id)
             if job is not None:

@@ -24,6 +24,7 @@ class Field(enum.Enum):
     TEXTS = "a list of strings"
     BOOL = "true or false"
     COUNT = "a whole number above 0"
+    NUMBER = "a number above 0"
     PORT = "a port number"
     SPAN = "a time such as `90s`, `15m`, `6h`, `7d` or `2w`"
     PROOF = "`size`, `ingest` or `readback`"
@@ -84,6 +85,12 @@ def _count(value: object) -> int:
     return value
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError
+    return float(value)
+
+
 def _port(value: object) -> int:
     if _count(value) > 65_535:
         raise ValueError
@@ -108,6 +115,7 @@ _PARSERS: Mapping[Field, Callable[[object], Any]] = {
     Field.TEXTS: _texts,
     Field.BOOL: _bool,
     Field.COUNT: _count,
+    Field.NUMBER: _number,
     Field.PORT: _port,
     Field.SPAN: _span,
     Field.PROOF: lambda value: Proof(_text(value)),

@@ -14,8 +14,9 @@ from portabl.errors import Interrupted, JobLocked, PolicyRefused, PortablError
 from portabl.jobs import alerts, clock
 from portabl.jobs.alerts import Message
 from portabl.jobs.config import Jobs, ScheduledJob
+from portabl.jobs.outcome import Outcome, Request
 from portabl.jobs.store import SKEW, Run, Store
-from portabl.jobs.work import Outcome, Request, perform
+from portabl.jobs.work import perform
 from portabl.keys import plain
 from portabl.progress import NoProgress, Progress
 from portabl.registry import safe_url

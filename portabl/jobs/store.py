@@ -3,7 +3,7 @@
 One directory per configuration file, ``scheduled/<id>/`` in the user's state directory::
 
     about.json           which portabl.toml it belongs to
-    runs.sqlite3         runs, jobs, slots
+    runs.sqlite3         runs, jobs, rings
     NAME.lock            held while a run of the job goes on; the system frees it when the process ends, however it ends
 
 So a lock is never stale: a run that is recorded as running while nobody holds its job's lock was killed.
@@ -17,7 +17,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 from portabl.errors import JobLocked, StateFull, UsageError
 from portabl.jobs import clock
 from portabl.jobs.config import ScheduledJob
+from portabl.jobs.ring import Position
 from portabl.state import default_root, disk_errors, state_error
 
 VERSION = 1
@@ -49,8 +50,8 @@ CREATE TABLE IF NOT EXISTS run (
 CREATE INDEX IF NOT EXISTS run_of_job ON run (job, id);
 CREATE TABLE IF NOT EXISTS job (
     name TEXT PRIMARY KEY, schedule TEXT NOT NULL, since TEXT NOT NULL, disabled TEXT NOT NULL, alarmed TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS slot (
-    job TEXT NOT NULL, number INTEGER NOT NULL, read TEXT NOT NULL, PRIMARY KEY (job, number));
+CREATE TABLE IF NOT EXISTS ring (
+    job TEXT NOT NULL, name TEXT NOT NULL, place REAL NOT NULL, read TEXT NOT NULL, PRIMARY KEY (job, name));
 """
 
 
@@ -296,18 +297,23 @@ class Store:
                 == 1
             )
 
-    # slots of verification jobs
+    # rings of verification jobs
 
-    def slots(self, job: str) -> dict[int, datetime]:
-        """When each slot was read last."""
-        rows = self._all("SELECT number, read FROM slot WHERE job = ?", (job,))
-        return {int(str(number)): clock.moment(str(read)) for number, read in rows}
+    def ring(self, job: str, name: str) -> Position | None:
+        """How far a job has read what is called so, None at first."""
+        rows = self._all("SELECT place, read FROM ring WHERE job = ? AND name = ?", (job, name))
+        return Position(float(str(rows[0][0])), clock.moment(str(rows[0][1]))) if rows else None
 
-    def slot_read(self, job: str, numbers: list[int], now: datetime) -> None:
-        """These slots were read whole."""
-        with self._translated():
-            rows = [(job, number, clock.text(now)) for number in numbers]
-            self._db.executemany("INSERT OR REPLACE INTO slot VALUES (?, ?, ?)", rows)
+    def move_ring(self, job: str, name: str, position: Position) -> None:
+        """It has been read up to there."""
+        row = (job, name, position.place, clock.text(position.read))
+        self._all("INSERT OR REPLACE INTO ring VALUES (?, ?, ?, ?)", row)
+
+    def keep_rings(self, job: str, names: Sequence[str]) -> None:
+        """Forget all others of this job."""
+        for (name,) in self._all("SELECT name FROM ring WHERE job = ?", (job,)):
+            if name not in names:
+                self._all("DELETE FROM ring WHERE job = ? AND name = ?", (job, name))
 
     def close(self) -> None:
         """Close the file."""

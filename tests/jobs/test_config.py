@@ -61,6 +61,7 @@ def test_relative_paths_start_at_the_file(written: str, meant: str) -> None:
 
 
 VERIFY = '[jobs.check]\nkind = "verify"\n'
+EXPORT = '[jobs.out]\nkind = "export"\nsource = "data"\ntarget = "backup"\n'
 HOOK = '[alerts.ops]\ntype = "webhook"\nurl = "https://x.example"\n'
 MAIL = '[alerts.ops]\ntype = "email"\nhost = "mail"\nfrom = "a@b"\nto = ["c@d"]\n'
 
@@ -72,7 +73,7 @@ MAIL = '[alerts.ops]\ntype = "email"\nhost = "mail"\nfrom = "a@b"\nto = ["c@d"]\
         ("[jobs]\nnightly = 1", "[jobs.nightly]: must be a table", "kind = ..."),
         ('[jobs."a b"]\nkind = "migrate"', "[jobs.a b]: names consist", ""),
         ('[jobs."../x"]\nkind = "migrate"', "names consist", ""),
-        ("[jobs.a]", "[jobs.a] kind: is missing", "one of migrate, verify"),
+        ("[jobs.a]", "[jobs.a] kind: is missing", "one of migrate, export, snapshots-verify, verify"),
         ('[jobs.a]\nkind = "copy"', "[jobs.a] kind: `copy` is unknown", "migrate"),
         ('[jobs.a]\nkind = "migrate"', "[jobs.a] source: is missing", ""),
         (NIGHTLY + 'shedule = "@daily"', "[jobs.nightly] shedule: unknown field", "did you mean `schedule`?"),
@@ -86,6 +87,14 @@ MAIL = '[alerts.ops]\ntype = "email"\nhost = "mail"\nfrom = "a@b"\nto = ["c@d"]\
         (NIGHTLY + 'threads = "8"', "threads: must be a whole number", ""),
         (NIGHTLY + "threads = true", "threads: must be a whole number", ""),
         (NIGHTLY + 'proof = "psychic"', "proof: must be `size`", ""),
+        (NIGHTLY + "requests_per_second = 0", "requests_per_second: must be a number above 0", ""),
+        (NIGHTLY + 'bandwidth = "fast"', "[jobs.nightly] bandwidth: ", ""),
+        (NIGHTLY + 'versions = "some"', "versions: `some` is unknown", "one of current, all"),
+        (EXPORT + "retention = { dayly = 3 }", "retention.dayly: unknown rule", "did you mean `daily`?"),
+        (EXPORT + "retention = 3", "retention: must be a table of whole numbers", ""),
+        (EXPORT + "retention = { daily = 0 }", "retention: must be a table of whole numbers", ""),
+        (EXPORT + 'layout = "tar"', "layout: `tar` is unknown", "one of mirror, bag"),
+        (EXPORT + VERIFY + 'manifest_of = "out"', "no job `out` writes a manifest", "snapshots-verify"),
         (NIGHTLY + 'mirror = "yes"', "mirror: must be true or false", ""),
         (NIGHTLY + 'include = "*.jpg"', "include: must be a list of strings", ""),
         (NIGHTLY + 'symlinks = "eat"', "symlinks: `eat` is unknown", "report, follow, keep"),
