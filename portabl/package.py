@@ -19,6 +19,7 @@ from typing import Any
 from portabl import archive, places, registry
 from portabl import manifest as manifests
 from portabl.archive_export import Maker
+from portabl.encryption import Key, Lock, described, recipients_of
 from portabl.errors import ContainerMissing, ManifestError, NotFound, UsageError
 from portabl.files import Files
 from portabl.journal import utc_now
@@ -46,6 +47,7 @@ from portabl.policy import Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
 from portabl.report import Issue, Report, Verification
+from portabl.sealed import Opened, Sealed, as_stored
 from portabl.storage import Storage
 from portabl.throttle import Pacer, Throttle
 from portabl.verify import Sample, against, pairs
@@ -60,6 +62,7 @@ class Export:
     ``target``: where the package is to be; empty, or an unfinished package of the same export, which is continued.
     ``layout``: "mirror" or "bag". ``since``: an earlier package of the same source; what has not changed since is taken
     from there. ``evidence``: local files to put into ``provider/``, such as label credentials.
+    ``recipients``: public keys of age (or files of them) that the payload is encrypted to; none leaves it as it is.
     The rest is as in `portabl.migrate.Migration`.
     """
 
@@ -81,6 +84,7 @@ class Export:
     requests_per_second: float | None = None
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
+    recipients: tuple[str, ...] = ()
 
     def options(self) -> dict[str, str]:
         """What is asked of the source."""
@@ -98,6 +102,10 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
         raise UsageError(f"unknown layout `{plain(job.layout)}`", hint=f"known: {', '.join(LAYOUTS)}")
     if archive.kind_of(job.target):
         return _export_archive(job, progress or NoProgress(), stop or threading.Event())
+    job = replace(job, recipients=recipients_of(job.recipients))
+    if job.recipients and job.proof is Proof.READBACK:
+        hint = "export with `--proof ingest`, then `portabl verify` it where the secret key is, with `--identity`"
+        raise UsageError("what is encrypted cannot be read back without the secret key", hint=hint)
     decision = _migration(job).decide()
     names, keep = Names(), Filter.of(job.include, job.exclude)
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
@@ -107,7 +115,7 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
             job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
         ) as opened,
         Watched(opened, names, keep) as source,
-        _payload(job.target, job.config, names, job.threads, pacer=pacer) as payload,
+        _payload(job.target, job.config, names, job.threads, pacer=pacer, recipients=job.recipients) as payload,
         _earlier(job, opened) as earlier,
     ):
         migration = _migration(job)
@@ -154,11 +162,26 @@ def below(location: str, name: str) -> str:
 
 @contextmanager
 def _payload(
-    location: str, config: Config, names: Names, threads: int, *, learn: bool = False, pacer: Pacer | None = None
+    location: str,
+    config: Config,
+    names: Names,
+    threads: int,
+    *,
+    learn: bool = False,
+    pacer: Pacer | None = None,
+    recipients: tuple[str, ...] = (),
+    key: Key | None = None,
+    loaded: manifests.Manifest | None = None,
 ) -> Iterator[Payload]:
+    """The payload of a package; written encrypted to ``recipients``, or read with ``key`` under its manifest."""
     plain_names = {"names": "plain"}  # SHA256SUMS speaks of these very names
     inner = registry.open_location(below(location, PAYLOAD), config, threads=threads, options=plain_names, pacer=pacer)
-    payload = Payload(inner, names, learn=learn)
+    if recipients:
+        payload: Payload = Sealed(inner, names, Lock(recipients))
+    elif key is not None and loaded is not None:
+        payload = Opened(inner, key, loaded)
+    else:
+        payload = Payload(inner, names, learn=learn)
     with payload:
         yield payload
 
@@ -193,6 +216,7 @@ def _unfinished(job: Export, source: Storage) -> Document:
         started=utc_now(),
         include=tuple(map(plain, job.include)),
         exclude=tuple(map(plain, job.exclude)),
+        encryption=described(job.recipients),
     )
 
 
@@ -201,7 +225,7 @@ def _continue(files: Files, document: Document) -> None:
     if there.state == COMPLETE:
         hint = "a package is never changed: choose another place, and give this one with `--since` to copy only changes"
         raise UsageError("there is a finished package here already", storage=files.url, hint=hint)
-    same = ("origin", "source", "layout", "include", "exclude")
+    same = ("origin", "source", "layout", "include", "exclude", "encryption")
     if there.state == REMOVING or any(getattr(there, name) != getattr(document, name) for name in same):
         hint = "choose another place, or remove this one first"
         raise UsageError("there is another export's package here", storage=files.url, hint=hint)
@@ -298,6 +322,9 @@ def _earlier(job: Export, source: Storage) -> Iterator[Earlier | None]:
     if document.origin != origin(source, job):
         hint = "name a package that was exported from the same source with the same options"
         raise UsageError(f"{plain(registry.safe_url(job.since))} is of another source: {document.source}", hint=hint)
+    if document.encryption != described(job.recipients):
+        hint = "leave `--since` out, or encrypt to the same recipients"
+        raise UsageError(f"{plain(registry.safe_url(job.since))} is encrypted in another way", hint=hint)
     loaded = manifests.load(registry.files(below(location, MANIFEST), job.config))
     loaded.check_segments()
     names = Names()
@@ -341,6 +368,9 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
     if job.since is not None:
         hint = "leave `--since` out, or export to a directory"
         raise UsageError("an archive holds everything itself", hint=hint)
+    if job.recipients:
+        hint = "encrypt the finished file, as with `age -R FILE`, or export to a directory"
+        raise UsageError("an archive is not encrypted on its way", hint=hint)
     if files.exists(name):
         hint = "choose another name, or remove it first"
         raise UsageError("there is a file of this name already", storage=files.url, hint=hint)
@@ -367,7 +397,10 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """What is to be put back: a ``package`` to a ``target``, both locations. The rest is as in `Migration`."""
+    """What is to be put back: a ``package`` to a ``target``, both locations.
+
+    ``identity``: path of the file with the secret key of an encrypted package. The rest is as in `Migration`.
+    """
 
     package: str
     target: str
@@ -384,6 +417,7 @@ class Restore:
     requests_per_second: float | None = None
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
+    identity: str = ""
 
 
 def restore(job: Restore, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
@@ -416,8 +450,12 @@ def _restore(job: Restore, progress: Progress | None, stop: threading.Event | No
     )
     decision = migration.decide()
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
+    loaded = manifests.load(registry.files(manifest, job.config))
+    key = _key(document, job.identity, needed=True)
     with (
-        _payload(job.package, job.config, Names(), job.threads, learn=True, pacer=pacer) as source,
+        _payload(
+            job.package, job.config, Names(), job.threads, learn=True, pacer=pacer, key=key, loaded=loaded
+        ) as source,
         registry.open_location(
             job.target, job.config, threads=job.threads, options=migration.options(), pacer=pacer
         ) as target,
@@ -440,14 +478,16 @@ def verify(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
     pacer: Pacer | None = None,
+    identity: str = "",
 ) -> Verification:
     """Hold a package against itself: package.json, every file it names, the manifest, and the payload.
 
     ``proof``: READBACK reads all of the payload, SIZE lists it. ``sample``: read only a part, which is reported as a
-    sample and never as verified. Raises ManifestError for what is no finished package, StorageError.
+    sample and never as verified. ``identity``: path of the file with the secret key of an encrypted package; without it
+    the files are checked as they are stored. Raises ManifestError for what is no finished package, StorageError.
     """
     with archive.readable(package) as location:
-        found = _verify(location, config, proof, sample, threads, progress, stop, pacer)
+        found = _verify(location, config, proof, sample, threads, progress, stop, pacer, identity)
     return replace(found, manifest=package, location=package)
 
 
@@ -460,13 +500,24 @@ def _verify(
     progress: Progress | None,
     stop: threading.Event | None,
     pacer: Pacer | None,
+    identity: str,
 ) -> Verification:
     files = registry.files(package, config)
     document = finished(files)
     loaded = manifests.load(registry.files(below(package, MANIFEST), config))
     proof = proof if proof in PROOFS else Proof.SIZE
-    with _payload(package, config, Names(), threads, learn=True, pacer=pacer) as payload:
-        found = against(loaded, payload, proof=proof, sample=sample, threads=threads, progress=progress, stop=stop)
+    key = _key(document, identity, needed=False)
+    blind = bool(document.encryption) and key is None
+    with _payload(package, config, Names(), threads, learn=True, pacer=pacer, key=key, loaded=loaded) as payload:
+        found = against(
+            as_stored(loaded) if blind else loaded,
+            payload,
+            proof=proof,
+            sample=sample,
+            threads=threads,
+            progress=progress,
+            stop=stop,
+        )
         issues = [Issue("foreign", name, "does not belong into the package") for name in payload.foreign]
         foreign = payload.foreign_total + found.extra
     issues += _documents(files, document)
@@ -474,11 +525,26 @@ def _verify(
         issues.append(Issue("document", b"manifest/manifest.json", "is another manifest than package.json names"))
     return replace(
         found,
+        root_proven="" if blind else found.root_proven,
+        warnings=(*found.warnings, _BLIND) if blind else found.warnings,
         foreign=foreign,
         documents_differ=sum(issue.kind == "document" for issue in issues),
         issues=(*issues, *found.issues),
         issues_total=found.issues_total + len(issues),
     )
+
+
+_BLIND = "the package is encrypted: its files were checked as they are stored; `--identity` reads what is in them"
+
+
+def _key(document: Document, identity: str, *, needed: bool) -> Key | None:
+    """The secret key for an encrypted package. Raises UsageError where one is needed and none is given."""
+    if not document.encryption:
+        return None
+    if needed and not identity:
+        hint = "name the file that holds the secret key with `--identity`"
+        raise UsageError("this package is encrypted", hint=hint)
+    return Key(identity) if identity else None
 
 
 def _documents(files: Files, document: Document) -> list[Issue]:

@@ -17,7 +17,7 @@ from portabl.manifest import Manifest
 from portabl.package_docs import BAGIT, bag_info, readme
 from portabl.package_format import MANIFEST, NAME, NAMES, PAYLOAD, README, SUMS, Document
 from portabl.package_names import Names
-from portabl.records import at_target
+from portabl.records import at_target, sealed_as
 
 VERIFIERS = ("verify_package.py", "verify_manifest.py")
 BAG_SUMS, BAG_TAG_SUMS = "manifest-sha256.txt", "tagmanifest-sha256.txt"
@@ -73,9 +73,11 @@ class Describer:
             if name != record.key:
                 pair = {"key": keys.to_json(record.key), "name": name.decode("utf-8")}
                 mapping(json.dumps(pair, ensure_ascii=False).encode("utf-8") + b"\n")
+            stored = sealed_as(record.target.version) if record.target else None
+            sha256, size = stored or (record.sha256, record.size)
             self.objects += 1
-            self.bytes += record.size
-            yield f"{record.sha256}  {PAYLOAD}/".encode("ascii") + name + b"\n"
+            self.bytes += size
+            yield f"{sha256}  {PAYLOAD}/".encode("ascii") + name + b"\n"
 
     def _tags(self, document: bytes) -> bytes:
         """tagmanifest-sha256.txt: every tag file but itself, package.json as it is about to be."""

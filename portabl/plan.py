@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from portabl.checksum import MD5_ETAG
 from portabl.errors import Refused
 from portabl.model import Entry, Record
+from portabl.records import sizes_at_target
 
 T = TypeVar("T")
 Line = tuple[bytes, Record]
@@ -146,7 +147,7 @@ def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | No
         return False
     return (
         _source_unchanged(entry, record)
-        and target.size == record.size
+        and target.size in sizes_at_target(record)
         and target.etag == target_seen.etag
         and target_seen.modified in ("", target.modified)
     )

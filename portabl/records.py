@@ -84,6 +84,21 @@ def at_target(record: Record) -> bool:
     return not any(loss.field == "object" for loss in record.losses)
 
 
+_SEALED = re.compile(r"sealed:([0-9a-f]{64}):([0-9]{1,16})").fullmatch
+
+
+def sealed_as(version: str) -> tuple[str, int] | None:
+    """SHA-256 and size in bytes of a body as it is stored, where a target's version says that it is encrypted."""
+    found = _SEALED(version)
+    return (found[1], int(found[2])) if found else None
+
+
+def sizes_at_target(record: Record) -> tuple[int, ...]:
+    """Sizes in bytes that the body may be listed with: its own and, where it is encrypted, that of its file."""
+    stored = sealed_as(record.target.version) if record.target else None
+    return (record.size, stored[1]) if stored else (record.size,)
+
+
 def sort_key(record: Record) -> tuple[bytes, int]:
     """Order of records in a manifest: raw key bytes, then version."""
     return record.key, record.ordinal

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from portabl import package, registry
+from portabl.encryption import described, recipients_of
 from portabl.errors import Interrupted, ManifestError, UsageError
 from portabl.executors import in_order
 from portabl.keys import plain
@@ -95,7 +96,10 @@ def take(
     """
     there = snapshots(job.target, job.config)
     with registry.open_location(job.source, job.config, options=job.options()) as source:
-        same = [one for one in there if one.document and one.document.origin == package.origin(source, job)]
+        origin, encryption = package.origin(source, job), described(recipients_of(job.recipients))
+    same = [
+        one for one in there if one.document and (one.document.origin, one.document.encryption) == (origin, encryption)
+    ]
     base = [one.location for one in same if one.finished]
     since = job.since or (base[-1] if base else None)
     open_ones = [one for one in same if one.state == UNFINISHED and _continues(one, job)]
@@ -321,6 +325,7 @@ def verify(
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    identity: str = "",
 ) -> Iterator[tuple[Snapshot, Verification | ManifestError]]:
     """`portabl.package.verify` for every finished snapshot (or those named), oldest first, as each is done.
 
@@ -337,7 +342,14 @@ def verify(
             continue
         try:
             found = package.verify(
-                one.location, config, proof=proof, sample=sample, threads=threads, progress=progress, stop=stop
+                one.location,
+                config,
+                proof=proof,
+                sample=sample,
+                threads=threads,
+                progress=progress,
+                stop=stop,
+                identity=identity,
             )
         except ManifestError as damaged:
             yield one, damaged

@@ -19,7 +19,7 @@ from portabl.merkle import Tree
 from portabl.model import Entry, Loss, ObjectInfo, Proof, Record
 from portabl.plan import Line
 from portabl.readback import Read, Reader
-from portabl.records import at_target, leaf, target_metadata
+from portabl.records import at_target, leaf, sizes_at_target, target_metadata
 from portabl.report import Fingerprint, Issue, Verification
 from portabl.shapes import read_back
 from portabl.storage import Storage
@@ -182,7 +182,7 @@ class Checker:
             return "unreadable", entry.problem
         if self._versions and (wrong := self._other_version(record, entry)):
             return "content", wrong
-        if entry.size != record.size:
+        if entry.size not in sizes_at_target(record):
             return "size", f"sizes differ: recorded {record.size}, found {entry.size}"
         expected = record.target.etag if record.target else ""
         if self._proof is Proof.INGEST and expected and entry.etag and entry.etag != expected:

@@ -36,6 +36,13 @@ Examples
 @click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
+@click.option(
+    "--encrypt-to",
+    "recipients",
+    multiple=True,
+    metavar="RECIPIENT",
+    help="Encrypt the payload to this public key of age, or file of them; may be given several times.",
+)
 @click.option("--evidence", multiple=True, metavar="FILE", help="Put this file into provider/, such as a label.")
 @click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
 @threads

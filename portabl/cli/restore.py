@@ -24,6 +24,7 @@ Examples
 @click.command("restore", help=_HELP)
 @click.argument("package", metavar="PACKAGE", shell_complete=complete_location)
 @click.argument("target", metavar="DST", shell_complete=complete_location)
+@click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")

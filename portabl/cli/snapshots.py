@@ -170,13 +170,21 @@ Examples
 @click.argument("location", metavar="LOCATION", shell_complete=complete_location)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
+@click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @click.option("--sample", metavar="PERCENT", help="List all, but read only so much, chosen anew each time.")
 @threads
 @as_json
 @common
 @click.pass_obj
 def verify(
-    session: Session, /, location: str, names: tuple[str, ...], proof: str, sample: str | None, threads: int
+    session: Session,
+    /,
+    location: str,
+    names: tuple[str, ...],
+    proof: str,
+    sample: str | None,
+    identity: str,
+    threads: int,
 ) -> int:
     """See _VERIFY."""
     from portabl import snapshots
@@ -195,6 +203,7 @@ def verify(
                 names=names,
                 proof=Proof(proof),
                 sample=part,
+                identity=identity,
                 threads=threads,
                 progress=progress,
                 stop=stop,

@@ -50,6 +50,7 @@ Line signs: - missing, * different, + not in the manifest, ! unreadable
 @click.argument("location", metavar="[LOCATION]", shell_complete=complete_location, required=False)
 @click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
 @click.option("--sample", metavar="PERCENT", help="Of a package: list all, read so much, chosen anew.")
+@click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @threads
 @throttle
 @as_json
@@ -93,6 +94,8 @@ def _verify(manifest: str, location: str | None, config: Config, sample: Sample 
         return package.verify(manifest, config, sample=sample, **options)
     if sample is not None:
         raise UsageError("`--sample` is for packages", hint="a manifest is held against a place with `--proof`")
+    if options.pop("identity"):
+        raise UsageError("`--identity` is for packages", hint="leave it out")
     return verify(manifest_folder(manifest), location, config, **options)
 
 
