@@ -38,6 +38,7 @@ class Capabilities:
     manifest and that is no loss. Otherwise ``headers``, ``user_metadata`` and ``tags`` say what can be kept at all.
     ``versions``: older versions of a key can be listed, read and appended; whether the place keeps them now, it is
     asked with `Storage.keeps_versions`.
+    ``engine``: `Storage.engine` makes something that carries many calls in one thread.
     ``key_rules``: "exact" when the adapter itself guarantees exact keys (encoding what the place cannot say),
     "store" when that depends on the server and must be watched.
     """
@@ -56,6 +57,7 @@ class Capabilities:
     user_metadata: bool = True
     tags: bool = True
     metadata_in_manifest: bool = False
+    engine: bool = False
     key_rules: str = "store"
     versions: bool = False
 

@@ -66,8 +66,9 @@ class Mover:
         self._bodies_only = target.capabilities.metadata_in_manifest
 
     def engine(self) -> Engine | None:
-        """What carries many copies at once in one thread, if one of the two places has such a thing."""
-        return self.target.engine() or self.source.engine()
+        """What carries many copies at once in one thread, where both places can do without blocking one."""
+        both = self.source.capabilities.engine and self.target.capabilities.engine
+        return self.target.engine() if both else None
 
     def move(self, step: Step) -> Outcome:
         """Carry out all but KEEP and EXTRA. Raises only what concerns a whole place or the user's wish to stop."""

@@ -345,6 +345,7 @@ def _capabilities(settings: Mapping[str, object]) -> Capabilities:
         ordered=True,
         after=True,
         parallel_parts=True,
+        engine=engine.AVAILABLE,
         resumable=True,
         versions=True,
         part_size_min=_number(settings, "part_size_min", 5 * 2**20),
