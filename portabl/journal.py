@@ -82,6 +82,9 @@ class Journal:
                     hint="use that version, or name another state directory with `--state`",
                 )
             self._db.executescript(_SCHEMA + f"PRAGMA user_version={VERSION};")
+            ((found,),) = self._db.execute("PRAGMA quick_check(1)").fetchall()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
         except sqlite3.DatabaseError as damaged:
             self._db.close()
             raise _translated(damaged, path) from damaged
@@ -96,11 +99,17 @@ class Journal:
             except sqlite3.DatabaseError as error:
                 raise _translated(error, self._path) from error
 
+    def _number(self, value: object) -> int:
+        """A column that holds nothing but integers. Raises UsageError: SQLite notices no damage inside a row."""
+        if isinstance(value, int):
+            return value
+        raise _translated(sqlite3.DatabaseError("a number in it is none"), self._path)
+
     def begin_pass(self, above: int = 0) -> int:
         """A new pass number, greater than ``above`` too; passes still marked running were interrupted."""
         self._run("UPDATE pass SET state = 'interrupted', finished = ? WHERE state = 'running'", (utc_now(),))
         ((last,),) = self._run("SELECT coalesce(max(number), 0) FROM pass")
-        number = max(int(str(last)), above) + 1
+        number = max(self._number(last), above) + 1
         self._run("INSERT INTO pass (number, state, started) VALUES (?, 'running', ?)", (number, utc_now()))
         return number
 
@@ -114,7 +123,7 @@ class Journal:
     def published(self) -> frozenset[int]:
         """Every pass whose manifest was published."""
         rows = self._run("SELECT number FROM pass WHERE state = 'published'")
-        return frozenset(int(str(number)) for (number,) in rows)
+        return frozenset(self._number(number) for (number,) in rows)
 
     def merge_passes(self, into: int, passes: Sequence[int]) -> None:
         """All that ``passes`` recorded is now in pass ``into``."""
@@ -133,13 +142,12 @@ class Journal:
     def history(self, before: int) -> tuple[int | None, list[int]]:
         """(the last published pass, the unfinished ones after it, newest first), all before pass ``before``."""
         rows = self._run("SELECT max(number) FROM pass WHERE state = 'published' AND number < ?", (before,))
-        published = rows[0][0]
-        assert published is None or isinstance(published, int)
+        published = None if rows[0][0] is None else self._number(rows[0][0])
         after = self._run(
             "SELECT number FROM pass WHERE number > ? AND number < ? AND state != 'merged' ORDER BY number DESC",
             (published or 0, before),
         )
-        return published, [int(str(number)) for (number,) in after]
+        return published, [self._number(number) for (number,) in after]
 
     def intend_upload(self, key: bytes, source: str, part_size: int, foreign: Sequence[str]) -> None:
         """Note that an upload for ``key`` is about to be created, before the store is asked."""
@@ -173,9 +181,9 @@ class Journal:
             key,
             str(token),
             str(source),
-            int(str(part_size)),
+            self._number(part_size),
             frozenset(str(foreign).split("\n")) - {""},
-            {int(str(n)): (str(sha256), str(tag)) for n, sha256, tag in parts},
+            {self._number(n): (str(sha256), str(tag)) for n, sha256, tag in parts},
         )
 
     def open_keys(self) -> list[bytes]:

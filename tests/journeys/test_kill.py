@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from faults import page
 from journeys.yard import MIB, Yard, large_items, make_bucket, small_items
 from kit.hazards import Seen, snapshot
 from kit.proxy import Fault, FaultProxy
@@ -197,6 +198,7 @@ def test_killed_at_a_named_place(
     yard = Yard.at(tmp_path, source, bucket, rgw, seen=seen)
     _die(yard, f"{place}@{number},{moment}")
     yard.proven(root)
+    page.check("kill -9", f"{moment} call {number} of `{place.rpartition(':')[2]}`", "outcome", "named (137)")
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ class Fault:
       a reset, or with ``gently`` an orderly end.
     * "lose": deliver the request and wait for the whole answer, then end the connection without giving it.
     * "delay": wait ``seconds``, then go on as usual.  "stall": after ``after`` bytes of the answer say nothing more.
+    * "down": from this request on refuse every connection, until `FaultProxy.mend`.
+    * "behead": end the connection, by a reset, in the middle of the answer's headers.
+    * "call": call ``call()``, then go on as usual.
     * "flip": invert one bit of the byte at ``after`` of the answer's body or, with ``up``, of the request's.
     * "rewrite": answer with ``rewrite(body)`` instead of the server's body.
 
@@ -60,6 +63,7 @@ class Fault:
     gently: bool = False
     seconds: float = 0.0
     rewrite: Callable[[bytes], bytes] = bytes
+    call: Callable[[], object] = lambda: None
     headers: str = ""
     fired: int = 0
     _seen: int = 0
@@ -92,6 +96,7 @@ class FaultProxy:
         self.counts: Counter[str] = Counter()
         self.requests: list[Request] = []
         self.under_way = self.under_way_max = 0
+        self._is_down = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -106,6 +111,22 @@ class FaultProxy:
         """Everything works again."""
         with self._lock:
             self._faults.clear()
+
+    def mend(self) -> None:
+        """Everything works again, and the counts begin anew."""
+        self.clear()
+        with self._lock:
+            down, self._is_down = self._is_down, False
+            self.counts.clear()
+            self.requests.clear()
+        if down:
+            self.up()
+
+    def _go_down(self) -> None:
+        with self._lock:
+            first, self._is_down = not self._is_down, True
+        if first:
+            self.down()
 
     def down(self) -> None:
         """Refuse connections and reset the open ones, until `up`."""
@@ -173,6 +194,11 @@ class FaultProxy:
             self.under_way += 1
             self.under_way_max = max(self.under_way, self.under_way_max)
         try:
+            if fault and fault.action == "down":
+                self._go_down()
+                return False
+            if fault and fault.action == "call":
+                fault.call()
             return exchange.run(head, fault)
         finally:
             with self._lock:
@@ -248,6 +274,9 @@ class _Exchange:
         down = fault if fault and not fault.up else None
         if down and down.action == "stall" and not down.after:
             return self._stall()
+        if down and down.action == "behead":
+            self.client.sock.sendall(answer.raw[: len(answer.raw) // 2])
+            return self._end(down)
         self.client.sock.sendall(answer.raw)
         for data in _spoiled(pieces, down):
             if data is None and down:

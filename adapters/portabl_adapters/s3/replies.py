@@ -94,6 +94,10 @@ def listed(data: bytes, version: int) -> Page:
         raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
     encoded = root.findtext(ns + "EncodingType") == "url"
     entries = [_entry(node, ns, encoded) for node in root.iterfind(ns + "Contents")]
+    said = root.findtext(ns + "KeyCount") or "0"
+    if said.isascii() and said.isdigit() and int(said[:18]) > len(entries):
+        hint = "if the store always counts so, set list_objects_version = 1"
+        raise Unreadable(f"the listing counts {said} keys and shows {len(entries)}; {hint}")
     flag = root.findtext(ns + "IsTruncated")
     if flag not in ("true", "false"):
         raise Unreadable("the listing does not say whether it is complete")
