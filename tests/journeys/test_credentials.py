@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
+import trustme
 from kit import servers
 from kit.processes import free_ports
 from kit.proxy import Fault, FaultProxy
-from kit.relay import Answer, ForwardProxy, answering, as_json, post
+from kit.relay import Answer, ForwardProxy, answering, as_json, post, tls_front
 from kit.servers import S3Server
 from shell import Shell, shell
 
@@ -340,3 +342,19 @@ def test_the_bucket_in_the_host_name(here: Shell, rgw: S3Server) -> None:
     with ForwardProxy({f"{bucket}.store.invalid": (host, int(port))}) as proxy:
         _works(here, http_proxy=proxy.url, A=rgw.access_key, S=rgw.secret_key)
         assert all(f" http://{bucket}.store.invalid/" in line for line in proxy.asked)
+
+
+def test_tls_through_a_proxy(here: Shell, rgw: S3Server) -> None:
+    """The proxy is asked for a tunnel and sees nothing; the certificate is checked at the other end."""
+    host, port = rgw.endpoint.removeprefix("http://").split(":")
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("store.invalid").configure_cert(context)
+    authority.cert_pem.write_to_path(str(here.folder / "ca.pem"))
+    keys = {"A": rgw.access_key, "S": rgw.secret_key}
+    lines = ('access_key_id = "env:A"', 'secret_access_key = "env:S"', 'ca_bundle = "ca.pem"')
+    here.configure(_provider(rgw, *lines, endpoint="https://store.invalid"))
+    with tls_front((host, int(port)), context) as front, ForwardProxy({"store.invalid:443": front}) as proxy:
+        _works(here, https_proxy=proxy.url, **keys)
+        assert proxy.asked
+        assert {line.split()[0] for line in proxy.asked} == {"CONNECT"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import select
 import socket
 import socketserver
+import ssl
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -63,8 +65,7 @@ class ForwardProxy:
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while proxy._forward(self.rfile, self.wfile):
-                    pass
+                proxy._forward(self.rfile, self.wfile, self.request)
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -80,13 +81,19 @@ class ForwardProxy:
     def __exit__(self, *_: object) -> None:
         self._context.__exit__(None, None, None)
 
-    def _forward(self, source, target) -> bool:  # type: ignore[no-untyped-def]
-        """One request and its answer; every other byte as it came. Whether the connection goes on."""
+    def _forward(self, source, target, connection: socket.socket) -> None:  # type: ignore[no-untyped-def]
+        """One request and its answer; every other byte as it came."""
         line = source.readline()
         if not line:
-            return False
+            return
         self.asked.append(line.decode("latin-1").strip())
         method, url, version = line.split(b" ", 2)
+        if method == b"CONNECT":
+            while source.readline() not in (b"\r\n", b""):
+                pass
+            target.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            _pump(connection, self.hosts[url.decode("latin-1")])
+            return
         parts = urlsplit(url.decode("latin-1"))
         head = list(iter(source.readline, b"\r\n"))
         fields = {name.strip().lower(): value.strip() for name, _, value in (field.partition(b":") for field in head)}
@@ -103,7 +110,46 @@ class ForwardProxy:
                 left -= len(piece)
             while piece := upstream.recv(65536):
                 target.write(piece)
-        return False
+
+
+def _pump(client: socket.socket, address: tuple[str, int]) -> None:
+    """Bytes both ways, in one thread (a TLS socket is not for two), until one side has no more."""
+    with socket.create_connection(address, 60) as upstream, contextlib.suppress(OSError):
+        other = {client: upstream, upstream: client}
+        while True:
+            held = [one for one in other if isinstance(one, ssl.SSLSocket) and one.pending()]
+            for one in held or select.select(list(other), [], [], 120)[0]:
+                piece = one.recv(65536)
+                if not piece:
+                    return
+                other[one].sendall(piece)
+
+
+@contextlib.contextmanager
+def tls_front(address: tuple[str, int], context: ssl.SSLContext) -> Iterator[tuple[str, int]]:
+    """A TLS server in front of a plain one at ``address``; its own address."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def setup(self) -> None:
+            self.request = context.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def handle(self) -> None:
+            _pump(self.request, address)
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """Connections that clients break off are none of our business."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    with _running(server):
+        yield ("127.0.0.1", server.server_address[1])
 
 
 def post(url: str, body: bytes, **headers: str) -> bytes:
