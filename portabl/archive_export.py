@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, cast
 
-from portabl import __version__, checksum, records
+from portabl import __version__, checksum, policy, records
 from portabl.archive import Archive, kind_of, opened, top_of
 from portabl.budget import Budget
 from portabl.errors import AccessDenied, Changed, Corrupt, Interrupted, StorageError
@@ -26,6 +26,7 @@ from portabl.package_format import NAME as PACKAGE
 from portabl.package_names import Names
 from portabl.package_writing import Describer
 from portabl.payload import Watched
+from portabl.policy import Decision
 from portabl.progress import Progress
 from portabl.report import Report
 from portabl.storage import Storage
@@ -229,8 +230,9 @@ class _Hashed:
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """Makes one archive ``name`` among ``files`` from everything in ``source``."""
+    """Makes one archive ``name`` among ``files`` from everything in ``source``, as ``decision`` allows."""
 
+    decision: Decision
     source: Watched
     names: Names
     files: Files
@@ -246,7 +248,12 @@ class Maker:
             sizes[0] += 1
             sizes[1] += entry.size
         report = Report(self.source.name, self._place, "ingest", objects=sizes[0], bytes=sizes[1], dry_run=True)
-        return replace(report, copied=sizes[0], bytes_copied=sizes[1], complete=True)
+        return self._decided(replace(report, copied=sizes[0], bytes_copied=sizes[1], complete=True))
+
+    def _decided(self, report: Report) -> Report:
+        decision = self.decision
+        warnings = (*decision.warnings, *report.warnings)
+        return replace(report, policy=policy.summary(decision), policy_override=decision.override, warnings=warnings)
 
     @property
     def _place(self) -> str:
@@ -266,7 +273,7 @@ class Maker:
                 made.finish()
         if proof is Proof.READBACK or not self.files.local:
             self._read_back(hashed)
-        return replace(report, elapsed_seconds=time.monotonic() - began)
+        return self._decided(replace(report, elapsed_seconds=time.monotonic() - began))
 
     def _members(
         self, made: Archive, local: Files, document: Document, evidence: Mapping[str, bytes], proof: Proof
@@ -293,6 +300,7 @@ class Maker:
             "complete": not writer.losses.groups(),
             "started": document.started,
             "finished": utc_now(),
+            **self.decision.document(),
         }
 
     def _report(self, writer: PayloadWriter, loaded: Manifest, proof: Proof) -> Report:

@@ -43,7 +43,7 @@ from portabl.package_format import (
 from portabl.package_names import Names, canonical
 from portabl.package_writing import Describer
 from portabl.payload import Payload, Watched
-from portabl.policy import Policy
+from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
 from portabl.report import Issue, Report, Verification
@@ -106,7 +106,7 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
     if job.recipients and job.proof is Proof.READBACK:
         hint = "export with `--proof ingest`, then `portabl verify` it where the secret key is, with `--identity`"
         raise UsageError("what is encrypted cannot be read back without the secret key", hint=hint)
-    decision = _migration(job).decide()
+    decision = decide(job)
     names, keep = Names(), Filter.of(job.include, job.exclude)
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
     files = registry.files(job.target, job.config)
@@ -129,6 +129,11 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
         if resumed and not report.interrupted and _cleared(job, payload):
             report = run(migration, source, payload)
         return report if report.interrupted else _finish(job, files, payload, report)
+
+
+def decide(job: Export) -> Decision:
+    """Whether the rules allow this export. Raises PolicyRefused when they do not; no place is touched."""
+    return _migration(job).decide()
 
 
 def _migration(job: Export) -> Migration:
@@ -362,7 +367,7 @@ def is_package(location: str, config: Config) -> bool:
 
 def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> Report:
     """The package as one stream. It cannot be continued, nor share anything."""
-    _migration(job).decide()
+    decision = decide(job)
     folder, name = archive.split(job.target)
     files = registry.files(folder, job.config)
     if job.since is not None:
@@ -386,7 +391,7 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
             places.outside(place, watched)
         watched.check(write=False)
         document = _unfinished(job, opened)
-        maker = Maker(watched, names, files, name, job.threads, progress, stop)
+        maker = Maker(decision, watched, names, files, name, job.threads, progress, stop)
         if job.dry_run:
             return maker.rehearse()
         return until_ordered(lambda: maker.make(document, _evidence(job), job.proof))
@@ -425,11 +430,15 @@ def restore(job: Restore, *, progress: Progress | None = None, stop: threading.E
 
     Raises as `portabl.migrate.migrate`, and ManifestError for a package that is not finished or damaged.
     """
+    asked = Migration(
+        job.package, job.target, job.config, job.proof, policy=job.policy, policy_override=job.policy_override
+    )
+    decision = asked.decide()
     with archive.readable(job.package) as location:
-        return replace(_restore(replace(job, package=location), progress, stop), source=job.package)
+        return replace(_restore(replace(job, package=location), decision, progress, stop), source=job.package)
 
 
-def _restore(job: Restore, progress: Progress | None, stop: threading.Event | None) -> Report:
+def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: threading.Event | None) -> Report:
     document = finished(registry.files(job.package, job.config))
     manifest = below(job.package, MANIFEST)
     migration = Migration(
@@ -445,10 +454,7 @@ def _restore(job: Restore, progress: Progress | None, stop: threading.Event | No
         manifest=job.manifest,
         restore=manifest,
         storage_class=job.storage_class,
-        policy=job.policy,
-        policy_override=job.policy_override,
     )
-    decision = migration.decide()
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
     loaded = manifests.load(registry.files(manifest, job.config))
     key = _key(document, job.identity, needed=True)

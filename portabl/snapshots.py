@@ -94,6 +94,7 @@ def take(
     Unchanged objects are shared with the newest finished snapshot of the same source, unless ``job.since`` names
     another package. ``now``: the time that names it. Raises as `portabl.package.export`.
     """
+    package.decide(job)  # before either place is looked at
     there = snapshots(job.target, job.config)
     with registry.open_location(job.source, job.config, options=job.options()) as source:
         origin, encryption = package.origin(source, job), described(recipients_of(job.recipients))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,10 +173,23 @@ def test_an_export_keeps_the_same_rules(country: Country) -> None:
     country.source_proxy.requests.clear()
     portabl("export", source, "./second").clear(5, "require_label of the source: not labelled: dates failed")
     assert not country.source_proxy.requests
-    assert not (country.here.folder / "second").exists()
-    done = portabl("export", source, "./second", "--policy-override", "the contract ends today")
-    assert done.code == 0, done.err
-    assert "OVERRIDDEN (require_label): the contract ends today" in done.out
+    portabl("export", source, "./second.tar").clear(5, "require_label of the source")
+    assert not country.source_proxy.requests
+    assert not list(country.here.folder.glob("second*"))
+    for name in ("second", "second.tar"):
+        done = portabl("export", source, f"./{name}", "--policy-override", "the contract ends today")
+        assert done.code == 0, done.err
+        assert "OVERRIDDEN (require_label): the contract ends today" in done.out
+    with tarfile.open(country.here.folder / "second.tar") as archive:
+        inside = archive.extractfile("second/manifest/manifest.json")
+        assert inside is not None
+        assert json.load(inside)["policy"]["override"] == "the contract ends today"
+
+    country.configure('require_label = { target = "L3" }')
+    country.servers[1][1].requests.clear()
+    for package in ("./first", "./second.tar"):
+        portabl("restore", package, f"new:{country.target}").clear(5, "require_label of the target: the label is L1")
+    assert not country.servers[1][1].requests
 
 
 def test_an_override_is_recorded(country: Country, capsys: pytest.CaptureFixture[str]) -> None:
