@@ -18,7 +18,7 @@ from portabl.model import NOTHING
 SECURITY = {"starttls": 587, "tls": 465, "none": 25}
 """How mail is sent, and the usual port for it."""
 
-_TYPES: Mapping[str, tuple[tuple[str, ...], Mapping[str, Field]]] = MappingProxyType(
+TYPES: Mapping[str, tuple[tuple[str, ...], Mapping[str, Field]]] = MappingProxyType(
     {
         "webhook": (("url",), {"url": Field.TEXT, "secret": Field.TEXT}),
         "email": (
@@ -63,10 +63,10 @@ def alert_of(name: str, table: Mapping[str, Any], origin: str) -> Alert:
         return where(origin, "alerts", name, field_name)
 
     kind = table.get("type")
-    if not isinstance(kind, str) or kind not in _TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         given = "is missing" if kind is None else f"`{plain(str(kind))}` is unknown"
-        raise ConfigError(f"{at('type')}: {given}", hint=f"one of {', '.join(_TYPES)}")
-    needs, known = _TYPES[kind]
+        raise ConfigError(f"{at('type')}: {given}", hint=f"one of {', '.join(TYPES)}")
+    needs, known = TYPES[kind]
     values = checked({k: v for k, v in table.items() if k != "type"}, known, at, f"type `{kind}`")
     for needed in needs:
         if not values.get(needed):
