@@ -19,9 +19,10 @@ PortablError                       1  unexpected error
     ├── NotFound                   3  no such object (also FileNotFoundError)
     ├── Changed                    3  the object is no longer the one that was listed
     ├── Corrupt                    3  bytes contradict a digest
+    ├── Archived                   3  the object lies in an archive and must be restored before it can be read
     └── Refused                    3  the target cannot hold this object (key, size, field)
 
-The number is the exit code when the error ends the run. The last four concern one object: a run lists
+The number is the exit code when the error ends the run. The last five concern one object: a run lists
 them and goes on. Vendor errors are translated into these at one border per adapter.
 """
 
@@ -142,6 +143,13 @@ class Changed(StorageError):
 
 class Corrupt(StorageError):
     """Bytes contradict a digest."""
+
+    exit_code = 3
+    per_object = True
+
+
+class Archived(StorageError):
+    """The object lies in an archive: it must be restored before it can be read."""
 
     exit_code = 3
     per_object = True

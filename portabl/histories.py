@@ -52,6 +52,21 @@ def check(source: Storage, target: Storage) -> None:
     )
 
 
+def rehearsed(steps: Iterable[History]) -> dict[str, int]:
+    """What a run would do, as figures of a report, going by how many versions there are on both sides."""
+    figures = dict.fromkeys(("objects", "delete_markers", "bytes", "copied", "bytes_copied", "extra"), 0)
+    for step in steps:
+        markers = sum(entry.delete_marker for entry in step.source)
+        missing = step.source[len(step.target) :]
+        figures["objects"] += len(step.source) - markers
+        figures["delete_markers"] += markers
+        figures["bytes"] += sum(entry.size for entry in step.source)
+        figures["copied"] += len(missing)
+        figures["bytes_copied"] += sum(entry.size for entry in missing)
+        figures["extra"] += len(step.target[len(step.source) :])
+    return figures
+
+
 class HistoryMover:
     """Carries versions one at a time; safe to call from many threads, each with a key of its own."""
 

@@ -8,12 +8,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from portabl import __version__, histories, keys, places, records, registry
+from portabl import __version__, histories, keys, places, records, registry, surroundings
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
@@ -31,7 +31,7 @@ from portabl.plan import Action, History, Line, Step, steps
 from portabl.plan import histories as planned_histories
 from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
-from portabl.providers import Config
+from portabl.providers import Config, S3Provider
 from portabl.remote_state import JOURNAL
 from portabl.report import Report
 from portabl.shards import Shards
@@ -41,7 +41,7 @@ from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
 from portabl.upload_notes import NOTES, UploadNotes
-from portabl.verify import Checker, Finding
+from portabl.verify import Checker, Finding, looked_at
 from portabl.worker import Orders
 
 
@@ -50,7 +50,7 @@ class Migration:
     """What is to be done. ``source``, ``target``, ``state``, ``manifest`` and ``restore`` are locations as typed.
 
     ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
-    whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "" or "keep".
+    whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "", "keep" or "map".
     ``symlinks``: report, follow or keep. ``threads``: objects under way at once. ``forget``: keep no state of a run
     that is complete, because its ``manifest`` lies where the next one looks for it.
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
@@ -59,6 +59,8 @@ class Migration:
     ``engine``: which processes copy. ``listers``: ranges of keys that are listed side by side.
     ``accept``: losses that do not stop the run before it copies, by name (see `portabl.gate`). ``card``: the target's
     capability card, a file or one that comes with portabl; None for the one measured there, if any.
+    ``acl``: none, report, canned or full. ``lock``: none, report or keep. ``restore_archived``: days for which archived
+    objects are to be restored, 0 to report them only (docs/fidelity.md).
     """
 
     source: str
@@ -85,6 +87,9 @@ class Migration:
     forget: bool = False
     accept: tuple[str, ...] = ()
     card: str | None = None
+    acl: str = "report"
+    lock: str = "report"
+    restore_archived: int = 0
 
     @property
     def all_versions(self) -> bool:
@@ -115,6 +120,8 @@ class Migration:
             "storage_class": self.storage_class,
             "symlinks": self.symlinks,
             "versions": self.versions,
+            "acl": self.acl,
+            "lock": self.lock,
         }
 
     def decide(self) -> Decision:
@@ -131,10 +138,31 @@ class Migration:
         """Whether the job is remembered in a directory."""
         return self.state is None or registry.parse(self.state, self.config).type == "file"
 
-    def options(self) -> dict[str, str]:
-        """What the command asks of both places."""
-        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks, "versions": self.versions}
+    def source_options(self) -> dict[str, str]:
+        """What the command asks of the source. Raises UsageError."""
+        asked = {"acl": self.acl, "lock": self.lock, "storage_class": self._classes()}
+        if self.restore_archived:
+            asked["restore_archived"] = str(self.restore_archived)
+        return self._options(asked)
+
+    def target_options(self) -> dict[str, str]:
+        """What it asks of the target: to show what it was given."""
+        return self._options(looked_at(self.acl, self.lock, self.storage_class))
+
+    def _options(self, more: Mapping[str, str]) -> dict[str, str]:
+        wanted = {"symlinks": self.symlinks, "versions": self.versions, **more}
         return {name: value for name, value in wanted.items() if value}
+
+    def _classes(self) -> str:
+        """Storage classes as the source is to name them: as they are, or as the target's table has them."""
+        if self.storage_class != "map":
+            return self.storage_class
+        provider = registry.parse(self.target, self.config).provider
+        table = provider.storage_classes if isinstance(provider, S3Provider) else None
+        if not table:
+            hint = 'add `storage_classes = { STANDARD_IA = "COLD" }` to its table in portabl.toml'
+            raise UsageError(f"{self.target}: its provider has no table of storage classes", hint=hint)
+        return ",".join(f"{old}={new}" for old, new in table.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +183,8 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
     migration.check()
     decision = migration.decide()
     with (
-        _opened(migration, migration.source, pacer) as source,
-        _opened(migration, migration.target, pacer) as target,
+        _opened(migration, migration.source, migration.source_options(), pacer) as source,
+        _opened(migration, migration.target, migration.target_options(), pacer) as target,
     ):
         if migration.mirror:
             places.not_mirrored_away(
@@ -210,9 +238,9 @@ def _between(
         return report
 
 
-def _opened(migration: Migration, location: str, pacer: Pacer | None) -> Storage:
-    config, options = migration.config, migration.options()
-    return registry.open_location(location, config, threads=migration.threads, options=options, pacer=pacer)
+def _opened(migration: Migration, location: str, options: Mapping[str, str], pacer: Pacer | None) -> Storage:
+    config, threads = migration.config, migration.threads
+    return registry.open_location(location, config, threads=threads, options=options, pacer=pacer)
 
 
 def _job(migration: Migration, source: Storage, target: Storage) -> Job:
@@ -257,10 +285,12 @@ class _Run:
         self._source_listing = Spooled(listing(source, keep, scratch, migration.listers), scratch)
         self._target_listing: Iterable[Entry] = listing(target, keep, scratch, migration.listers)
         self._warnings = list(decision.warnings)
+        self._notes: list[str] = []
         self._planned = 0
 
     def rehearse(self) -> Report:
         """What a run would do, with nothing written anywhere."""
+        self._look_around()
         try:
             self._target.check(write=False)
         except ContainerMissing:
@@ -270,19 +300,19 @@ class _Run:
         rehearsal = self._rehearsal_of_histories if self._migration.all_versions else self._rehearsal
         return self._foreseen() or until_ordered(rehearsal)
 
+    def _look_around(self) -> None:
+        """What lies at the source and is no object."""
+        if self._migration.engine.processes > 1 or self._migration.engine.kind != "local":
+            self._notes.append(
+                "ACLs and encryption at the source were not counted: only a run in one process does that"
+            )
+        if found := surroundings.unfinished(self._source):
+            self._notes.append(found)
+
     def _rehearsal_of_histories(self) -> Report:
-        objects = size = copied = bytes_copied = extra = 0
-        for step in self._plan_histories(iter(())):
-            objects += sum(not entry.delete_marker for entry in step.source)
-            size += sum(entry.size for entry in step.source)
-            copied += len(step.source[len(step.target) :])
-            bytes_copied += sum(entry.size for entry in step.source[len(step.target) :])
-            extra += len(step.target[len(step.source) :])
-        self._warn_of_nothing(objects)
-        self._warnings.append(
-            "a dry run counts versions only: whether those that are there are the same is not looked at"
-        )
-        figures = {"objects": objects, "bytes": size, "copied": copied, "bytes_copied": bytes_copied, "extra": extra}
+        figures = histories.rehearsed(self._plan_histories(iter(())))
+        self._warn_of_nothing(figures["objects"])
+        self._warnings.append("a dry run counts versions; whether those at the target are the same is not looked at")
         return self._report(dry_run=True, complete=True, **figures)
 
     def _rehearsal(self) -> Report:
@@ -308,6 +338,7 @@ class _Run:
 
     def perform(self, job: Job) -> Report:
         """The real thing; an interrupted run returns its report too."""
+        self._look_around()
         tally = Tally()
         try:
             return self._foreseen() or self._pass(job, tally)
@@ -386,7 +417,8 @@ class _Run:
             uploads=str(job.root / (JOURNAL if local else NOTES)),
             threads=migration.threads,
             workers=1,
-            options=tuple(sorted(migration.options().items())),
+            source_options=tuple(sorted(migration.source_options().items())),
+            target_options=tuple(sorted(migration.target_options().items())),
             bandwidth=migration.bandwidth,
             requests_per_second=migration.requests_per_second,
         )
@@ -398,12 +430,17 @@ class _Run:
         return Crew(orders, stage, run, closed, tally, self._progress)
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
-        source = ahead(self._source_listing, self._expect)
+        source = ahead(self._listed_source(), self._expect)
         earlier = self._earlier.records() if self._earlier else ()
         return steps(source, self._target_listing, known, self._restored(), earlier)
 
     def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
-        return planned_histories(ahead(self._source_listing, self._expect), self._target_listing, known)
+        return planned_histories(ahead(self._listed_source(), self._expect), self._target_listing, known)
+
+    def _listed_source(self) -> Iterable[Entry]:
+        if not self._migration.dry_run:
+            return self._source_listing  # every archived object becomes a loss with its name
+        return surroundings.archived(self._source_listing, self._notes.append)
 
     def _expect(self, objects: int) -> None:
         self._planned = objects
@@ -463,6 +500,7 @@ class _Run:
             "restored_from": registry.safe_url(migration.restore or ""),
             "storage_class": migration.storage_class,
             "versions": migration.versions,
+            **{name: text for name, text in looked_at(migration.acl, migration.lock, "").items() if text},
             "proof": str(migration.proof),
             "metadata_at_target": not self._target.capabilities.metadata_in_manifest,
             "accepted": list(self._gate.accepted),
@@ -532,6 +570,7 @@ class _Run:
         self._warn_of_nothing(counts["objects"])
         return self._report(
             objects=counts["objects"],
+            delete_markers=counts["delete_markers"],
             bytes=counts["bytes"],
             copied=tally.copied,
             bytes_copied=tally.bytes_copied,
@@ -565,7 +604,8 @@ class _Run:
             accepted=self._gate.accepted,
         )
         elapsed = time.monotonic() - self._began
-        return replace(empty, elapsed_seconds=elapsed, warnings=tuple(self._warnings), **figures)  # type: ignore[arg-type]
+        said = {"warnings": tuple(self._warnings), "notes": (*self._notes, *self._source.notes())}
+        return replace(empty, elapsed_seconds=elapsed, **said, **figures)  # type: ignore[arg-type]
 
 
 def _amended(finding: Finding) -> Line:

@@ -49,6 +49,9 @@ HEADERS = (
 NOT_HEADERS = ("storage-class", "acl")
 """Names of `Metadata.fields` that look like a header's and are none."""
 
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE", "ARCHIVE", "COLD_ARCHIVE", "COLDARCHIVE", "DEEP_COLD_ARCHIVE"})
+"""Storage classes (in capitals) whose objects mostly have to be restored before they can be read."""
+
 LOCK = ("hold", "mode", "until")
 """What an object lock consists of: legal hold (``ON``), retention mode, and its end (UTC, RFC 3339)."""
 

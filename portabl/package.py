@@ -463,7 +463,7 @@ def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: 
             job.package, job.config, Names(), job.threads, learn=True, pacer=pacer, key=key, loaded=loaded
         ) as source,
         registry.open_location(
-            job.target, job.config, threads=job.threads, options=migration.options(), pacer=pacer
+            job.target, job.config, threads=job.threads, options=migration.target_options(), pacer=pacer
         ) as target,
     ):
         report = between(migration, source, target, decision=decision, progress=progress, stop=stop)

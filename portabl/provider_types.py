@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -18,8 +19,9 @@ from portabl.errors import ConfigError
 from portabl.keys import plain
 from portabl.model import NOTHING
 
-SECRETS = ("secret_access_key", "session_token")
+SECRETS = ("secret_access_key", "session_token", "sse_c_keys")
 CREDENTIALS = ("access_key_id", *SECRETS)
+_CLASS = re.compile(r"[A-Za-z0-9_-]+")
 DERIVED = ("name", "origin", "hints")
 """Not fields of the file."""
 ABOUT = ("catalogue", "country", "owner_country", "labels")
@@ -81,7 +83,8 @@ class Provider:
 class S3Provider(Provider):
     """An S3-compatible store. An empty ``endpoint`` means AWS; unset behaviours are found out by the adapter.
 
-    ``stall_seconds``: how long a transfer may stand still. ``part_size_min``: bytes.
+    ``stall_seconds``: how long a transfer may stand still. ``part_size_min``: bytes. ``sse_c_keys``: keys in base64 to
+    read SSE-C objects with. ``storage_classes``: names at a source to names here, for ``--storage-class map``.
     """
 
     endpoint: str = ""
@@ -100,6 +103,8 @@ class S3Provider(Provider):
     parts_max: int | None = None
     part_size_min: int | None = None
     stall_seconds: float | None = None
+    sse_c_keys: str = field(default="", repr=False)
+    storage_classes: Mapping[str, object] | None = None
     type = "s3"
 
     def check(self) -> None:
@@ -115,6 +120,11 @@ class S3Provider(Provider):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise self.wrong(name, f"must be above 0, not {value}")
+        for old, new in (self.storage_classes or {}).items():
+            if not (isinstance(new, str) and _CLASS.fullmatch(new) and (old == "*" or _CLASS.fullmatch(old))):
+                raise self.wrong(
+                    "storage_classes", "must give each class a class", 'such as `{ STANDARD_IA = "COLD" }`'
+                )
         if bool(self.access_key_id) != bool(self.secret_access_key):
             missing = "secret_access_key" if self.access_key_id else "access_key_id"
             raise self.wrong(missing, "is missing; access_key_id and secret_access_key belong together")

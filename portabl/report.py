@@ -35,7 +35,8 @@ class Report:
     without reading the source. ``changed``: the part of ``copied`` that replaced
     an older version. ``extra``: at the target only; left alone unless deleted by --mirror. ``complete``: everything in
     scope is proven at ``proof``. Roots are hex, "" when not computed. ``issues``: file that lists every issue.
-    ``next_command``: what to run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
+    ``notes``: what was seen at the source that is neither carried nor a loss of one object. ``next_command``: what to
+    run next, "" when nothing is left to do. With ``dry_run`` the counts say what would
     be done. ``stopped``: nothing was copied, because the ``losses`` lie ahead and are not among those ``accepted``.
     ``policy``: which rules were kept or overridden, "" without rules; ``policy_override``: the reason given.
     """
@@ -54,6 +55,7 @@ class Report:
     failed: int = 0
     deleted: int = 0
     extra: int = 0
+    delete_markers: int = 0
     losses: tuple[LossGroup, ...] = ()
     issues: str = ""
     source_root: str = ""
@@ -65,6 +67,7 @@ class Report:
     dry_run: bool = False
     stopped: bool = False
     accepted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     next_command: str = ""
     policy: str = ""
@@ -174,6 +177,7 @@ def _report_lines(report: Report) -> Iterator[str]:
     for loss in report.losses:
         yield from _loss_lines(loss, report.manifest)
     yield from _rows(_facts(report))
+    yield from (f"note: {plain(line)}" for line in report.notes)
     yield from (f"warning: {plain(line)}" for line in report.warnings)
     if report.next_command:
         yield f"next: {plain(report.next_command)}"
@@ -194,6 +198,8 @@ def _verdict(report: Report) -> str:
 def _counts(report: Report) -> Iterator[tuple[str, str]]:
     would = "to copy" if report.dry_run else "copied"
     yield "objects", f"{report.objects:,} ({size_text(report.bytes)})"
+    if report.delete_markers:
+        yield "delete markers", f"{report.delete_markers:,}"
     yield would, f"{report.copied:,} ({size_text(report.bytes_copied)})"
     yield "already there", f"{report.adopted:,}"
     yield "unchanged", f"{report.unchanged:,}"
@@ -306,6 +312,7 @@ def report_document(report: Report) -> dict[str, object]:
         "dry_run": report.dry_run,
         "stopped": report.stopped,
         "accepted": list(report.accepted),
+        "notes": [plain(line) for line in report.notes],
         "warnings": [plain(line) for line in report.warnings],
         "next_command": plain(report.next_command),
         "policy": plain(report.policy),
@@ -316,7 +323,7 @@ def report_document(report: Report) -> dict[str, object]:
 
 _COUNTS = (
     *("objects", "bytes", "copied", "bytes_copied", "adopted", "unchanged", "changed"),
-    *("shared", "failed", "deleted", "extra"),
+    *("shared", "failed", "deleted", "extra", "delete_markers"),
 )
 _CHECKS = (
     *("objects", "checked", "bytes_checked", "missing", "size_differs", "content_differs", "metadata_differs"),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from portabl.keys import classes
-from portabl.model import Loss, Metadata, ObjectInfo
+from portabl.model import NOTHING, Loss, Metadata, ObjectInfo
 from portabl.storage import Capabilities
 from portabl.tasks import Task
 
@@ -94,6 +95,17 @@ def read_back(expected: Metadata, info: ObjectInfo) -> tuple[Loss, ...]:
     return (*kept, Loss("tags", f"cannot be read back from the target: {hidden[0]}"))
 
 
+def ended(lock: Mapping[str, str]) -> Mapping[str, str]:
+    """The retention in a lock when its end has come since: it protects nothing, and no place shows it any more."""
+    if "until" not in lock:
+        return NOTHING
+    try:
+        over = datetime.fromisoformat(lock["until"]) <= datetime.now(UTC)
+    except (ValueError, TypeError):
+        return NOTHING
+    return {name: lock[name] for name in ("mode", "until") if name in lock} if over else NOTHING
+
+
 def beyond(capabilities: Capabilities, metadata: Metadata) -> tuple[Loss, ...]:
     """Fields the target cannot hold at all, known before anything is sent."""
     if capabilities.metadata_in_manifest:
@@ -104,6 +116,10 @@ def beyond(capabilities: Capabilities, metadata: Metadata) -> tuple[Loss, ...]:
         losses += [Loss(f"user.{n}", reason, v) for n, v in metadata.user.items()]
     if not capabilities.tags:
         losses += [Loss(f"tag.{n}", reason, v) for n, v in metadata.tags.items()]
+    if metadata.acl and not capabilities.acls:
+        losses.append(Loss("acl", reason, metadata.acl))
+    if not capabilities.locks:
+        losses += [Loss(f"lock.{n}", reason, v) for n, v in metadata.lock.items()]
     return tuple(losses)
 
 

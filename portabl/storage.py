@@ -36,6 +36,7 @@ class Capabilities:
     order and at once. ``resumable``: an upload's token is good after a crash.
     ``metadata_in_manifest``: the place holds bodies only, by nature; headers, metadata and tags stay in the
     manifest and that is no loss. Otherwise ``headers``, ``user_metadata`` and ``tags`` say what can be kept at all.
+    ``acls`` and ``locks``: access control lists and object locks can be given with a write.
     ``versions``: older versions of a key can be listed, read and appended; whether the place keeps them now, it is
     asked with `Storage.keeps_versions`.
     ``engine``: `Storage.engine` makes something that carries many calls in one thread.
@@ -58,6 +59,8 @@ class Capabilities:
     tags: bool = True
     metadata_in_manifest: bool = False
     engine: bool = False
+    acls: bool = False
+    locks: bool = False
     key_rules: str = "store"
     versions: bool = False
 
@@ -265,6 +268,14 @@ class Storage(abc.ABC):
         or the body there is not what ``entry`` says.
         """
         return None
+
+    def unfinished(self) -> int:
+        """How many uploads of anybody's are begun and not finished below the prefix. Raises as `entries`."""
+        return 0
+
+    def notes(self) -> Sequence[str]:
+        """What was seen of the place while it was used, for the report: neither carried nor a loss of one object."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - having nothing to close is fine
         """Let go of connections; further calls are errors."""

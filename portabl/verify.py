@@ -21,7 +21,7 @@ from portabl.plan import Line
 from portabl.readback import Read, Reader
 from portabl.records import at_target, leaf, sizes_at_target, target_metadata
 from portabl.report import Fingerprint, Issue, Verification
-from portabl.shapes import read_back
+from portabl.shapes import ended, read_back
 from portabl.storage import Storage
 from portabl.throttle import Pacer
 
@@ -237,6 +237,7 @@ class Checker:
         found = wanted if self._bodies_only else read.info.metadata
         if not wanted.storage_class:
             found = replace(found, storage_class="")
+        found = replace(found, lock={**found.lock, **ended(wanted.lock)})
         actual = leaf(replace(record, sha256=read.sha256, size=read.size, metadata=found, losses=()))
         if read.sha256 != record.sha256:
             detail = f"sha256 differs: recorded {record.sha256}, found {read.sha256}"
@@ -465,5 +466,15 @@ def _filters(document: Mapping[str, object]) -> Filter:
 
 def _options(document: Mapping[str, object]) -> dict[str, str]:
     """What the manifest's run asked of its places, so that the same is looked at again."""
-    wanted = {name: document.get(name) for name in ("storage_class", "versions")}
-    return {name: text for name, text in wanted.items() if isinstance(text, str) and text}
+    texts = {name: str(document.get(name) or "") for name in ("acl", "lock", "storage_class", "versions")}
+    wanted = looked_at(texts["acl"], texts["lock"], texts["storage_class"]) | {"versions": texts["versions"]}
+    return {name: text for name, text in wanted.items() if text}
+
+
+def looked_at(acl: str, lock: str, storage_class: str) -> dict[str, str]:
+    """Options for a place whose objects were given what a run with these options carries; "" for what it did not."""
+    return {
+        "acl": acl if acl in ("canned", "full") else "",
+        "lock": lock if lock == "keep" else "",
+        "storage_class": "keep" if storage_class else "",
+    }

@@ -56,7 +56,8 @@ class Orders:
     uploads: str
     threads: int
     workers: int
-    options: tuple[tuple[str, str], ...] = ()
+    source_options: tuple[tuple[str, str], ...] = ()
+    target_options: tuple[tuple[str, str], ...] = ()
     bandwidth: str = ""
     requests_per_second: float | None = None
 
@@ -117,9 +118,10 @@ class Workplace:
         self._stack = contextlib.ExitStack()
         self._threads = max(4, orders.threads // orders.workers)
         pacer = Throttle.of(orders.bandwidth, orders.requests_per_second, share=orders.workers)
+        places = ((orders.source, orders.source_options), (orders.target, orders.target_options))
         opened = [
-            registry.open_location(place, config, threads=self._threads, options=dict(orders.options), pacer=pacer)
-            for place in (orders.source, orders.target)
+            registry.open_location(place, config, threads=self._threads, options=dict(options), pacer=pacer)
+            for place, options in places
         ]
         source, target = (self._stack.enter_context(storage) for storage in opened)
         scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="portabl-worker-"))

@@ -74,7 +74,31 @@ is refused with exit code 5 (docs/policy.md).
 @click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest here too. Default: in the state directory.")
 @click.option("--restore", metavar="MANIFEST", help="Take headers, metadata and tags from this manifest.")
-@click.option("--storage-class", type=click.Choice(["keep"]), help="Ask DST for the same storage classes.")
+@click.option(
+    "--storage-class",
+    type=click.Choice(["keep", "map"]),
+    help="Ask DST for the same storage classes, or for those its provider's table `storage_classes` gives for them.",
+)
+@click.option(
+    "--acl",
+    type=click.Choice(["none", "report", "canned", "full"]),
+    default="report",
+    show_default=True,
+    help="Access control lists: ignore, look whether there are any, carry what a canned ACL says, carry every grant.",
+)
+@click.option(
+    "--lock",
+    type=click.Choice(["none", "report", "keep"]),
+    default="report",
+    show_default=True,
+    help="Object locks (retention, legal hold): ignore them, name them as losses, carry them.",
+)
+@click.option(
+    "--restore-archived",
+    type=click.IntRange(1, 3650),
+    metavar="DAYS",
+    help="Ask SRC for readable copies of archived objects, for so many days. Otherwise they are only named.",
+)
 @click.option(
     "--symlinks",
     type=click.Choice(["report", "follow", "keep"]),
@@ -109,6 +133,7 @@ def command(session: Session, /, **options: object) -> int:
     options["policy"] = policy_of(options)
     options["proof"] = Proof(str(options["proof"]))
     options["storage_class"] = options["storage_class"] or ""
+    options["restore_archived"] = options["restore_archived"] or 0
     _calm_collector()
     options["engine"] = Engine(
         str(options["engine"]), cast("int", options.pop("processes")), str(options.pop("scheduler"))

@@ -129,3 +129,27 @@ def test_no_version_is_appended_where_none_is_kept(status: str, moto: S3Server) 
         assert not storage.keeps_versions()
         with pytest.raises((Refused, Changed)):
             storage.append(b"k", body(b"1"), Metadata(), "")
+
+
+@pytest.mark.parametrize("name", ["moto", "seaweed", "swift"])
+def test_a_bucket_that_never_had_versions_has_one_of_each(name: str, request: pytest.FixtureRequest) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket = server.bucket()
+    with opened(server, bucket) as storage:
+        assert list(storage.versions()) == []
+        for key in ("a", "b/c"):
+            server.client().put_object(Bucket=bucket, Key=key, Body=b"x")
+        found = list(storage.versions())
+        assert [(entry.key, entry.ordinal, entry.version) for entry in found] == [
+            (b"a", 1, "null"),
+            (b"b/c", 1, "null"),
+        ]
+        assert bytes(storage.read(found[0]).data) == b"x"
+
+
+def test_objects_without_versions_are_no_empty_history(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = moto.bucket()
+    moto.client().put_object(Bucket=bucket, Key="k", Body=b"x")
+    monkeypatch.setattr(versions, "entries", lambda *_: iter(()))
+    with opened(moto, bucket) as storage, pytest.raises(ListingBroken, match="no version of any"):
+        list(storage.versions())

@@ -11,11 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from kit import versions
 from kit.proxy import Fault, FaultProxy
+from kit.s3_opened import opened
 from kit.servers import S3Server
 from kit.versions import histories, set_versioning, versioned
 from shell import Result, Shell, shell
+
+from portabl_adapters.s3 import versions as listing_of_versions
 
 MIB = 2**20
 DRIVER = str(Path(__file__).with_name("killed.py"))
@@ -200,3 +204,17 @@ def test_what_cannot_keep_versions_is_refused_with_a_choice(moto: S3Server, tmp_
     run(here, bucket, versioned(moto), "--mirror").clear(2, "--mirror")
     dry = run(here, bucket, versioned(moto), "--dry-run")
     assert (dry.code, dry.document["copied"]) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+def test_ceph_shows_every_version_on_pages_of_any_size(
+    size: int, rgw: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = rgw.bucket("v")
+    tangle(rgw, bucket, suspend=True)
+    with opened(rgw, bucket) as storage:
+        together = list(storage.versions())
+        assert {entry.version for entry in together} == {i["VersionId"] for i, _ in versions.items(rgw, bucket)}
+        assert any(entry.delete_marker and entry.version == "null" for entry in together)
+        monkeypatch.setattr(listing_of_versions, "PAGE_VERSIONS", size)
+        assert list(storage.versions()) == together

@@ -35,7 +35,9 @@ def copy(source: S3Storage, target: S3Storage, entry: Entry, key: bytes, info: O
         return None
     if entry.size > COPY_BYTES_MAX or not md5 or md5 != entry.etag or not key.strip(b"/") or info.losses:
         return None
-    headers, losses = fields.request_headers(replace(info.metadata, tags=NOTHING), frozenset())
+    headers, losses = fields.request_headers(
+        replace(info.metadata, tags=NOTHING), frozenset(), target.fidelity.header_lines
+    )
     if losses:
         return None
     answer = target.calls.object("PUT", key, "", [*headers, *_copy_headers(source, entry, from_key)])
@@ -128,6 +130,8 @@ def _proven(target: S3Storage, key: bytes, entry: Entry, info: ObjectInfo, answe
     there = target.stat(key[len(target.prefix) :])
     ours, theirs = info.metadata, there.metadata
     if (there.etag, there.size, theirs.headers, theirs.user) != (entry.etag, entry.size, ours.headers, ours.user):
+        return None
+    if (theirs.acl, theirs.lock) != (ours.acl, ours.lock):
         return None
     return Written(there.etag, there.version) if theirs.tags == ours.tags and not there.losses else None
 

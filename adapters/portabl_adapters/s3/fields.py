@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
-from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, Loss, Metadata, ObjectInfo
+from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, NOTHING, Loss, Metadata, ObjectInfo
 from portabl_adapters.s3 import replies
 from portabl_adapters.s3.wire import Answer, Header
 
@@ -100,8 +101,11 @@ def is_md5(etag: str) -> bool:
     return _MD5.fullmatch(etag) is not None
 
 
-def request_headers(metadata: Metadata, dropped: frozenset[str]) -> tuple[list[Header], list[Loss]]:
-    """Headers that store ``metadata``, and what headers cannot say or is in ``dropped`` (refused kinds).
+def request_headers(
+    metadata: Metadata, dropped: frozenset[str], further: Callable[[Metadata], list[Header]]
+) -> tuple[list[Header], list[Loss]]:
+    """Headers that store ``metadata``, and what headers cannot say or is in ``dropped`` (refused kinds). ``further``:
+    those for ACL and lock.
 
     Content-Type is always sent, so that no store guesses one. The empty value is ``Name;`` as libcurl wants it.
     """
@@ -125,12 +129,26 @@ def request_headers(metadata: Metadata, dropped: frozenset[str]) -> tuple[list[H
             )
         else:
             lines.append(f"x-amz-tagging: {tagging(metadata.tags)}")
+    metadata, refused = _without_refused(metadata, dropped)
     if metadata.storage_class:
-        if f"storage-class {metadata.storage_class}" in dropped:
-            losses.append(Loss("storage-class", "the target does not have this storage class", metadata.storage_class))
-        else:
-            lines.append(f"x-amz-storage-class: {metadata.storage_class}")
-    return lines, losses
+        lines.append(f"x-amz-storage-class: {metadata.storage_class}")
+    if metadata.acl or metadata.lock:
+        lines += further(metadata)
+    return lines, [*losses, *refused]
+
+
+def _without_refused(metadata: Metadata, dropped: frozenset[str]) -> tuple[Metadata, list[Loss]]:
+    losses: list[Loss] = []
+    if metadata.storage_class and f"storage-class {metadata.storage_class}" in dropped:
+        losses.append(Loss("storage-class", "the target does not have this storage class", metadata.storage_class))
+        metadata = replace(metadata, storage_class="")
+    if "acl" in dropped and metadata.acl:
+        losses.append(Loss("acl", "the target refuses this ACL", metadata.acl))
+        metadata = replace(metadata, acl="")
+    if "lock" in dropped and metadata.lock:
+        losses += [Loss(f"lock.{name}", "the target refuses this lock", text) for name, text in metadata.lock.items()]
+        metadata = replace(metadata, lock=NOTHING)
+    return metadata, losses
 
 
 def tagging(tags: Mapping[str, str]) -> str:

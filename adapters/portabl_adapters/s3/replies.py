@@ -285,6 +285,15 @@ def uploads(body: bytes | memoryview, key: bytes) -> tuple[list[str], bytes, str
     return found, marker, root.findtext(ns + "NextUploadIdMarker") or ""
 
 
+def uploads_count(body: bytes | memoryview) -> tuple[int, str, str]:
+    """How many uploads a page of ListMultipartUploads has, and the next markers. Raises Unreadable."""
+    root, ns = parse(body, "ListMultipartUploadsResult")
+    count = len(root.findall(ns + "Upload"))
+    if root.findtext(ns + "IsTruncated") != "true":
+        return count, "", ""
+    return count, root.findtext(ns + "NextKeyMarker") or "", root.findtext(ns + "NextUploadIdMarker") or ""
+
+
 def _readings(text: str) -> tuple[bytes, bytes]:
     return text.encode(), unquote_to_bytes(text.replace("+", " "))
 

@@ -7,17 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from portabl.errors import Changed, ConfigError, Corrupt, ListingDisordered, NotFound, Refused, Unreachable
+from portabl.errors import (
+    Changed,
+    ConfigError,
+    Corrupt,
+    ListingBroken,
+    ListingDisordered,
+    NotFound,
+    Refused,
+    StorageError,
+    Unreachable,
+)
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Setting, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
 from portabl.tasks import Engine, Task, aside, finish
-from portabl_adapters.s3 import appending, copying, engine, fields, listing, replies, upload, versions
+from portabl_adapters.s3 import appending, copying, engine, fields, listing, locks, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
 from portabl_adapters.s3.bucket_config import BucketConfig
 from portabl_adapters.s3.calls import ATTEMPTS, Calls, Request
 from portabl_adapters.s3.control import Credentials
+from portabl_adapters.s3.customer_keys import CustomerKeys
 from portabl_adapters.s3.engine import CurlEngine
+from portabl_adapters.s3.fidelity import Fidelity
 from portabl_adapters.s3.fitting import Fitting
 from portabl_adapters.s3.tags import Tags
 from portabl_adapters.s3.wire import SMALL, STALL_SECONDS, Answer, Header, Sink
@@ -38,7 +50,6 @@ class S3Storage(Storage):
         self.prefix = opening.prefix
         self._address = parse_address(settings, opening.container)
         self.list_version = _number(settings, "list_objects_version", 2)
-        self._keep_class = opening.options.get("storage_class") == "keep"
         self.keep_versions = opening.options.get("versions") == "all"
         self.etag_is_md5 = settings.get("etag_is_md5") is not False
         credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
@@ -50,7 +61,9 @@ class S3Storage(Storage):
         self._bucket_config = BucketConfig(opening.name, self._address, credentials)
         announces = settings.get("announces_tags")
         self.tags = Tags(self.calls, announces if isinstance(announces, bool) else None)
-        self.fitting = Fitting()
+        self.fidelity = Fidelity(self.calls, opening.options)
+        self.fitting = Fitting(self.fidelity.header_lines)
+        self._customer_keys = CustomerKeys(opening.secret("sse_c_keys"))
         self.body_proof = BodyProof(self.calls)
         self.capabilities = _capabilities(settings)
 
@@ -70,9 +83,13 @@ class S3Storage(Storage):
 
         return Examination(self)
 
-    def check(self, *, write: bool) -> None:  # noqa: ARG002 - a target is listed at the end, so both need the same
-        """Reachability, credentials, bucket and the permission to list, by one page of one key."""
+    def check(self, *, write: bool) -> None:
+        """Reachability, credentials, bucket and the permission to list, by one page of one key; and whether a target
+        that is to lock objects can.
+        """
         listing.fetch(self.calls, self.prefix, None, "", self.list_version, keys=1, attempts=CHECK_ATTEMPTS)
+        if write and self.fidelity.keeps_locks:
+            locks.need_enabled(self.calls)
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early.
@@ -110,7 +127,10 @@ class S3Storage(Storage):
 
     def _looking(self, key: bytes, version: str) -> Task[ObjectInfo]:
         full = self.prefix + key
-        answer: Answer = yield self.calls.request("HEAD", full, versions.query(version), [_CHECKSUMS])
+        query = versions.query(version)
+        answer: Answer = yield from self._customer_keys.sending(
+            lambda keys: self.calls.request("HEAD", full, query, [_CHECKSUMS, *keys])
+        )
         if answer.status != 200:
             raise self.calls.error(answer, key)
         length = answer.headers.get(b"content-length", b"")
@@ -136,13 +156,27 @@ class S3Storage(Storage):
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
             sink = None if whole and want <= SMALL else Sink(want, start, self.calls.rooms.take(want))
-            answer: Answer = yield self.calls.request("GET", full, query, headers, sink=sink, expect=want)
+            answer: Answer = yield from self._getting(full, query, headers, sink, want)
             if answer.status not in (200, 206):
-                raise self.calls.error(answer, entry.key)
+                raise self._unreadable(answer, entry, full)
             if self._is_right(answer, entry, want, sink, last_try=last_try):
                 break
+        if start == 0:
+            self.fidelity.count(answer)
         info = yield from self._info(answer, full, entry.size, entry.version, with_tags=start == 0)
         return Content(info, answer.body)
+
+    def _getting(
+        self, full: bytes, query: str, headers: Sequence[Header], sink: Sink | None, want: int
+    ) -> Task[Answer]:
+        return self._customer_keys.sending(
+            lambda keys: self.calls.request("GET", full, query, [*headers, *keys], sink=sink, expect=want)
+        )
+
+    def _unreadable(self, answer: Answer, entry: Entry, full: bytes) -> StorageError:
+        if replies.error_code(answer.body) == "InvalidObjectState":
+            return self.fidelity.archived(entry, full)
+        return self.calls.error(answer, entry.key)
 
     def _read_headers(self, entry: Entry, start: int, want: int, whole: bool) -> list[Header]:
         if whole:
@@ -174,7 +208,9 @@ class S3Storage(Storage):
         losses: tuple[Loss, ...] = ()
         if with_tags:
             tags, losses = yield from self.tags.finding(full, answer, version)
-        return fields.info_of(answer, size, tags, losses, etag_is_md5=self.etag_is_md5, keep_class=self._keep_class)
+        keep_class = self.fidelity.keeps_class
+        info = fields.info_of(answer, size, tags, losses, etag_is_md5=self.etag_is_md5, keep_class=keep_class)
+        return (yield from self.fidelity.completing(full, answer, version, info)) if with_tags else info
 
     def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
         """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
@@ -294,8 +330,13 @@ class S3Storage(Storage):
             raise Unreachable(f"its versioning cannot be read: {problem}", storage=self.name) from None
 
     def versions(self) -> Iterator[Entry]:
-        """ListObjectVersions, as far as it proves itself complete."""
-        return versions.entries(self.calls, self.prefix)
+        """ListObjectVersions, as far as it proves itself complete. Objects without any version are no empty history."""
+        found = False
+        for entry in versions.entries(self.calls, self.prefix):
+            found = True
+            yield entry
+        if not found and listing.fetch(self.calls, self.prefix, None, "", self.list_version, keys=1).entries:
+            raise ListingBroken("objects are listed, but no version of any", storage=self.name)
 
     def history(self, key: bytes) -> Sequence[Entry]:
         """The same for one key."""
@@ -310,6 +351,14 @@ class S3Storage(Storage):
         if not isinstance(earlier, S3Storage):
             return None
         return copying.share(earlier, self, entry, self.prefix + key)
+
+    def unfinished(self) -> int:
+        """Counted by ListMultipartUploads."""
+        return upload.count(self)
+
+    def notes(self) -> Sequence[str]:
+        """Encryption at rest, ACLs and locks that are not carried."""
+        return self.fidelity.notes()
 
     def abandoned(self, key: bytes) -> Sequence[str]:
         """Ids of the unfinished uploads of exactly this key."""
@@ -348,6 +397,8 @@ def _capabilities(settings: Mapping[str, object]) -> Capabilities:
         engine=engine.AVAILABLE,
         resumable=True,
         versions=True,
+        acls=True,
+        locks=True,
         part_size_min=_number(settings, "part_size_min", 5 * 2**20),
         parts_max=_number(settings, "parts_max", 10_000),
     )

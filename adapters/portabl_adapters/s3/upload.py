@@ -13,7 +13,7 @@ from portabl.errors import Changed, Corrupt, ListingBroken, Refused, Unreachable
 from portabl.model import Body, Loss, Metadata, Written
 from portabl.storage import Upload
 from portabl.tasks import finish
-from portabl_adapters.s3 import fields, replies
+from portabl_adapters.s3 import fields, locks, replies
 from portabl_adapters.s3.bodyproof import UNSIGNED, Checked, checksum_header, crc64_header
 from portabl_adapters.s3.wire import Answer
 
@@ -167,6 +167,8 @@ class S3Upload(Upload):
         losses = self._losses
         if self._metadata.tags and not any(loss.field.startswith("tag.") for loss in losses):
             losses = (*losses, *self._storage.tags.ensure(self._key, self._metadata.tags))
+        if self._metadata.lock and not any(loss.field.startswith("lock.") for loss in losses):
+            losses = (*losses, *locks.ensure(self._storage.calls, self._key, written.version, self._metadata.lock))
         return Written(written.etag, written.version, losses)
 
     def _error(self, answer: Answer) -> Exception:
@@ -224,6 +226,30 @@ def resume(
             break
         marker = page.following
     return S3Upload(storage, key, size, metadata, token, done, ())
+
+
+UPLOAD_PAGES_MAX = 1000
+"""Pages of 1000 uploads that are counted; a bucket with more is said to have as many."""
+
+
+def count(storage: S3Storage) -> int:
+    """How many uploads are unfinished below the prefix."""
+    total, markers = 0, ""
+    prefix = quote_from_bytes(storage.prefix, safe="")
+    for _ in range(UPLOAD_PAGES_MAX):
+        answer = storage.calls.bucket(f"?uploads&encoding-type=url&max-uploads=1000&prefix={prefix}{markers}")
+        if answer.status != 200:
+            raise storage.calls.error(answer)
+        try:
+            found, key_marker, id_marker = replies.uploads_count(answer.body)
+        except replies.Unreadable as error:
+            raise ListingBroken(str(error), storage=storage.name) from None
+        total += found
+        following = f"&key-marker={quote(key_marker, safe='%')}&upload-id-marker={quote(id_marker, safe='')}"
+        if not key_marker or not found or following == markers:
+            break
+        markers = following
+    return total
 
 
 def abandoned(storage: S3Storage, key: bytes) -> list[str]:
