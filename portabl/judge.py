@@ -13,12 +13,11 @@ from portabl.capability import LOST, UNKNOWN, Card
 from portabl.errors import Refused, StorageError
 from portabl.features import ABOVE, BESIDE, FOLDER, field_features, key_features
 from portabl.large import part_size
-from portabl.model import Entry, Metadata
+from portabl.model import ARCHIVES, Entry, Metadata
 from portabl.shapes import beyond
 from portabl.storage import Storage
 from portabl.transfer import SINGLE_MAX
 
-ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 ARCHIVED, KEYS, SIZE, UNREADABLE, USER, TAGS = "archived", "keys", "size", "unreadable", "user", "tags"
 READS_OF_ARCHIVED = 100
 """Objects of an archive class that are asked for one byte; some stores only carry the name and read them at once."""

@@ -13,17 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
-from portabl import __version__, histories, keys, places, records, registry, surroundings
+from portabl import __version__, histories, keys, places, records, registry
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
 from portabl.engines import Crew, Engine
-from portabl.errors import ContainerMissing, Interrupted, UsageError
+from portabl.errors import ContainerMissing, Interrupted, StorageError, UsageError
 from portabl.files import Files
 from portabl.fleet import FIRST_LATE, Done
 from portabl.gate import Gate
 from portabl.journal import utc_now
+from portabl.judge import ARCHIVED
 from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, Spooled, VersionListing, ahead, until_ordered
 from portabl.model import Entry, Proof, Record
@@ -280,7 +281,8 @@ class _Run:
         self._began = time.monotonic()
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
-        self._gate = Gate(source, target, migration.accept, migration.card)
+        accept = (*migration.accept, ARCHIVED) if migration.restore_archived else migration.accept
+        self._gate = Gate(source, target, accept, migration.card)  # what is archived is asked for, and named
         listing = VersionListing if migration.all_versions else Listing
         self._source_listing = Spooled(listing(source, keep, scratch, migration.listers), scratch)
         self._target_listing: Iterable[Entry] = listing(target, keep, scratch, migration.listers)
@@ -306,7 +308,7 @@ class _Run:
             self._notes.append(
                 "ACLs and encryption at the source were not counted: only a run in one process does that"
             )
-        if found := surroundings.unfinished(self._source):
+        if found := unfinished(self._source):
             self._notes.append(found)
 
     def _rehearsal_of_histories(self) -> Report:
@@ -430,17 +432,12 @@ class _Run:
         return Crew(orders, stage, run, closed, tally, self._progress)
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
-        source = ahead(self._listed_source(), self._expect)
+        source = ahead(self._source_listing, self._expect)
         earlier = self._earlier.records() if self._earlier else ()
         return steps(source, self._target_listing, known, self._restored(), earlier)
 
     def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
-        return planned_histories(ahead(self._listed_source(), self._expect), self._target_listing, known)
-
-    def _listed_source(self) -> Iterable[Entry]:
-        if not self._migration.dry_run:
-            return self._source_listing  # every archived object becomes a loss with its name
-        return surroundings.archived(self._source_listing, self._notes.append)
+        return planned_histories(ahead(self._source_listing, self._expect), self._target_listing, known)
 
     def _expect(self, objects: int) -> None:
         self._planned = objects
@@ -606,6 +603,15 @@ class _Run:
         elapsed = time.monotonic() - self._began
         said = {"warnings": tuple(self._warnings), "notes": (*self._notes, *self._source.notes())}
         return replace(empty, elapsed_seconds=elapsed, **said, **figures)  # type: ignore[arg-type]
+
+
+def unfinished(source: Storage) -> str:
+    """A sentence on the uploads at a source that nobody has finished, "" when there are none."""
+    try:
+        count = source.unfinished()
+    except StorageError as refused:
+        return f"unfinished uploads at the source could not be counted: {refused.message}"
+    return f"{count:,} unfinished uploads at the source are no objects yet and are not carried" if count else ""
 
 
 def _amended(finding: Finding) -> Line:

@@ -30,10 +30,10 @@ are bytes, times are seconds.
 `migrate`, `export`, `restore` (`"document": "portabl report"`): `source`, `target`, `proof`; the counts `objects`,
 `bytes`, `copied`, `bytes_copied`, `adopted` (were there already), `unchanged`, `shared` (taken from an earlier
 package), `changed` (part of `copied`), `failed`, `deleted`,
-`extra` (only at the target); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
+`extra` (only at the target), `delete_markers` (with `--versions all`); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
 `source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
 every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
-`dry_run`, `stopped` (nothing was copied, because the `losses` lie ahead), `accepted` (losses accepted by name),
+`notes` (what was seen at the source that is neither carried nor a loss of one object), `dry_run`, `stopped` (nothing was copied, because the `losses` lie ahead), `accepted` (losses accepted by name),
 `warnings`, `next_command`, `policy` (which rules were kept or overridden, "" without rules),
 `policy_override` (the reason given, or ""), `exit_code`.
 

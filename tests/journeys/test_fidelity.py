@@ -158,14 +158,16 @@ def test_archived_objects_are_named_and_restored_on_request(moto: S3Server, moto
     put(moto, bucket, "cold/2", b"two", StorageClass="DEEP_ARCHIVE")
     put(moto, bucket, "warm", b"three")
     here = place(tmp_path, moto, moto2)
-    dry = run(here, bucket, into, "--dry-run")
-    assert any("2 objects are archived" in note for note in dry.document["notes"])
-    first = run(here, bucket, into, code=3)
+    stopped = run(here, bucket, into, code=3)
+    assert (stopped.document["stopped"], losses(stopped)) == (True, {"object": 2})
+    assert not moto2.keys(into)
+    first = run(here, bucket, into, "--accept", "archived", code=3)
     assert losses(first) == {"object": 2}
     assert "archived (GLACIER): `--restore-archived DAYS`" in first.out
     assert moto2.keys(into) == ["warm"]
     asked = run(here, bucket, into, "--restore-archived", "2", code=3)
-    assert "a copy was asked for" in asked.out
+    assert losses(asked) == {"object": 2}
+    assert asked.out.count("a copy was asked for") + asked.out.count("a copy is being made") == 2
     assert run(here, bucket, into).document["copied"] == 2
     assert moto2.keys(into) == ["cold/1", "cold/2", "warm"]
 

@@ -36,7 +36,8 @@ class Fidelity:
         self._days = int(options.get("restore_archived") or 0)
         self._guard = threading.Lock()
         self._encrypted: Counter[str] = Counter()
-        self._sampled = self._looked_at = self._granted = 0
+        self._sampled: set[tuple[bytes, str]] = set()
+        self._looked_at = self._granted = 0
         self._unreadable_acls = False
         self._example = b""
         self._hidden: bool | None = None
@@ -48,9 +49,14 @@ class Fidelity:
         return self._classes is not None
 
     @property
+    def _samples(self) -> bool:
+        """Whether ACLs are only to be reported, and not enough of them were looked at yet."""
+        return self._acl == "report" and len(self._sampled) < ACL_SAMPLE and not self._unreadable_acls
+
+    @property
     def _asks(self) -> bool:
         """Whether the next object costs a request of its own."""
-        if self._acl in ("canned", "full") or (self._acl == "report" and self._sampled < ACL_SAMPLE):
+        if self._acl in ("canned", "full") or self._samples:
             return True
         return self._lock != "none" and self._hidden is None
 
@@ -70,7 +76,7 @@ class Fidelity:
             info = self._locked(full, answer, version, info)
         if self._acl in ("canned", "full"):
             info = self._granting(full, version, info)
-        elif self._acl == "report" and self._sampled < ACL_SAMPLE:
+        elif self._samples:
             self._sample(full, version)
         return info
 
@@ -119,16 +125,16 @@ class Fidelity:
 
     def _sample(self, full: bytes, version: str) -> None:
         with self._guard:
-            if self._sampled >= ACL_SAMPLE:
+            if len(self._sampled) >= ACL_SAMPLE or (full, version) in self._sampled or self._unreadable_acls:
                 return
-            self._sampled += 1
+            self._sampled.add((full, version))
         try:
             acl = self._read_acl(full, version, attempts=1)
         except StorageError:
             acl = None
         with self._guard:
             if acl is None:  # no permission, or a store that stumbles over the question: it is not asked again
-                self._unreadable_acls, self._sampled = True, ACL_SAMPLE
+                self._unreadable_acls = True
             else:
                 self._looked_at += 1
             if acl:
