@@ -30,10 +30,12 @@ are bytes, times are seconds.
 `migrate`, `export`, `restore` (`"document": "portabl report"`): `source`, `target`, `proof`; the counts `objects`,
 `bytes`, `copied`, `bytes_copied`, `adopted` (were there already), `unchanged`, `shared` (taken from an earlier
 package), `changed` (part of `copied`), `failed`, `deleted`,
-`extra` (only at the target), `delete_markers` (with `--versions all`); `losses`, a list of `field`, `reason`, `count` and up to five `examples`;
+`extra` (only at the target), `delete_markers` (with `--versions all`);
+`losses`, a list of `field`, `reason`, `count` and up to five `examples`;
 `source_root`, `target_root`, `roots_equal` (null when one is not known); `manifest`, `issues` (a file that lists
 every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`, `complete`, `interrupted`,
-`notes` (what was seen at the source that is neither carried nor a loss of one object), `dry_run`, `stopped` (nothing was copied, because the `losses` lie ahead), `accepted` (losses accepted by name),
+`notes` (what was seen at the source that is neither carried nor a loss of one object),
+`dry_run`, `stopped` (nothing was copied, because the `losses` lie ahead), `accepted` (losses accepted by name),
 `warnings`, `next_command`, `policy` (which rules were kept or overridden, "" without rules),
 `policy_override` (the reason given, or ""), `exit_code`.
 
@@ -53,7 +55,8 @@ larger), `objects`, `bytes`; `storage_classes`; `card` (`measured`, `server`, `s
 `service`, `location`, `server`, `measured`, `tool`, `facts` (`outcome`, `detail` by name), `left_behind`, `exit_code`.
 
 `ls` (`"portabl listing"`): `location`, `entries` (`key`, `size`, and what is known of `etag`, `modified`,
-`version`, `storage_class`, `problem`), `complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,
+`version`, `ordinal`, `delete_marker`, `storage_class`, `problem`),
+`complete`, `error`, `exit_code`. `fingerprint`: `location`, `root`,
 `objects`, `bytes`, `issues`, `exit_code`. `status`: `root`, `jobs`, `exit_code`. `manifest show`: `manifest`,
 `records`, `complete`, `error`, `exit_code`. `manifest views`: `views`, `exit_code`. `bucket-config show SRC`:
 `settings`, by name `document` (S3's own, null when not set) and `problem`; `bucket-config show SRC DST` and `apply`:
