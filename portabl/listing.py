@@ -251,17 +251,15 @@ def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
 
 
 def _dump(entries: Iterable[Entry], file: IO[bytes]) -> None:
-    dump = pickle.Pickler(file, protocol=5)
+    """Each by itself: what one pickle says of texts that come twice must not be looked up in another."""
     for entry in entries:
-        dump.dump(entry)
-        dump.clear_memo()
+        pickle.dump(entry, file, protocol=5)
 
 
 def _unspill(run: IO[bytes]) -> Iterator[Entry]:
-    load = pickle.Unpickler(run)  # noqa: S301 - our own unnamed file, never a stranger's
     while True:
         try:
-            yield load.load()
+            yield pickle.load(run)  # noqa: S301 - our own file, never a stranger's
         except EOFError:
             return
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from portabl import listing
 from portabl.errors import ListingBroken, ListingDisordered, UsageError
-from portabl.listing import Filter, Listing, ahead, any_order, distinct, sort, until_ordered
+from portabl.listing import Filter, Listing, Spooled, ahead, any_order, distinct, sort, until_ordered
 from portabl.model import Entry
 from portabl.storage import Capabilities
 
@@ -225,3 +225,33 @@ def test_exclude_is_stronger_and_no_filter_takes_all() -> None:
 def test_unusable_patterns(glob: str) -> None:
     with pytest.raises(UsageError):
         Filter.of([glob])
+
+
+@given(
+    st.lists(
+        st.builds(
+            Entry,
+            key=st.binary(max_size=3),
+            size=st.integers(0, 3),
+            etag=st.sampled_from(["", "e1", "e2"]),
+            modified=st.sampled_from(["", "now", "e1"]),
+            version=st.sampled_from(["", "v1", "null"]),
+            storage_class=st.sampled_from(["", "STANDARD"]),
+            problem=st.sampled_from(["", "a socket"]),
+            ordinal=st.integers(0, 2),
+            delete_marker=st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+@settings(deadline=None)
+def test_what_waits_on_disk_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[Entry]
+) -> None:
+    scratch = str(tmp_path_factory.mktemp("s"))
+    spooled = Spooled(entries, scratch)
+    spooled.fill(threading.Event())
+    assert list(spooled) == entries
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "RUN_ENTRIES", 2)
+        assert list(sort(entries, scratch)) == sorted(entries, key=lambda entry: entry.key)
