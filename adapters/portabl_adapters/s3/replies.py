@@ -62,13 +62,15 @@ def _parse(body: bytes | memoryview, roots: tuple[str, ...]) -> tuple[ET.Element
 class Page:
     """One page of a listing: entries with full keys, and the token of the next page ("" at the end).
 
-    ``encoded``: the page says that its keys are percent-encoded.
+    ``encoded``: the page says that its keys are percent-encoded. ``counted``: how many keys it says to have, 0 when it
+    does not say.
     """
 
     entries: list[Entry]
     truncated: bool
     token: str
     encoded: bool = False
+    counted: int = 0
 
 
 def listing(body: bytes | memoryview, version: int = 2) -> Page:
@@ -77,7 +79,14 @@ def listing(body: bytes | memoryview, version: int = 2) -> Page:
     The request asked for ``encoding-type=url``. Every server tried writes a plus sign as %2B, and AWS and SeaweedFS
     write a space as ``+``: so a plus sign is a space. Keys are decoded only when the page says that it encoded them.
     """
-    data = bytes(body)
+    page = _page(bytes(body), version)
+    if page.counted > len(page.entries):
+        hint = "if the store always counts so, set list_objects_version = 1"
+        raise Unreadable(f"the listing counts {page.counted} keys and shows {len(page.entries)}; {hint}")
+    return page
+
+
+def _page(data: bytes, version: int) -> Page:
     parts = quickpage.cut(data) if len(data) <= XML_BYTES_MAX and data.count(b"<") <= XML_TAGS_MAX else None
     found = quickpage.entries(parts[1]) if parts else None
     if parts is not None and found is not None:
@@ -94,15 +103,13 @@ def listed(data: bytes, version: int) -> Page:
         raise Unreadable("the server answers with version 1 of the listing; set list_objects_version = 1")
     encoded = root.findtext(ns + "EncodingType") == "url"
     entries = [_entry(node, ns, encoded) for node in root.iterfind(ns + "Contents")]
-    said = root.findtext(ns + "KeyCount") or "0"
-    if said.isascii() and said.isdigit() and int(said[:18]) > len(entries):
-        hint = "if the store always counts so, set list_objects_version = 1"
-        raise Unreadable(f"the listing counts {said} keys and shows {len(entries)}; {hint}")
     flag = root.findtext(ns + "IsTruncated")
     if flag not in ("true", "false"):
         raise Unreadable("the listing does not say whether it is complete")
     token = root.findtext(ns + "NextContinuationToken") or ""
-    return Page(entries, flag == "true", token, encoded)
+    said = root.findtext(ns + "KeyCount") or ""
+    counted = int(said[:18]) if said.isascii() and said.isdigit() else 0
+    return Page(entries, flag == "true", token, encoded, counted)
 
 
 def _entry(node: ET.Element, ns: str, encoded: bool) -> Entry:
