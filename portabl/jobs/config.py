@@ -67,6 +67,9 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "storage_class": Field.TEXT,
                 "symlinks": Field.TEXT,
                 "versions": Field.TEXT,
+                "accept": Field.TEXTS,
+                "card": Field.TEXT,
+                "listers": Field.COUNT,
                 **_PACE,
             },
         ),
@@ -237,6 +240,17 @@ def _check_values(kind: str, found: Mapping[str, Any], wrong: Callable[..., Conf
         Throttle.of(found.get("bandwidth", ""), found.get("requests_per_second"))
     except UsageError as error:
         raise wrong("bandwidth", error.message, error.hint) from error
+    if found.get("accept"):
+        _check_accepted(found["accept"], wrong)
+
+
+def _check_accepted(names: tuple[str, ...], wrong: Callable[..., ConfigError]) -> None:
+    from portabl import gate
+
+    try:
+        gate.accepted(names)
+    except UsageError as error:
+        raise wrong("accept", error.message, error.hint) from error
 
 
 def _schedule(common: Mapping[str, Any], wrong: Callable[..., ConfigError]) -> Schedule | None:
@@ -253,6 +267,8 @@ def _schedule(common: Mapping[str, Any], wrong: Callable[..., ConfigError]) -> S
 
 def _anchored_values(found: Mapping[str, Any], folder: str) -> dict[str, Any]:
     own = {key: _anchored(value, folder) if key in _PLACES else value for key, value in found.items()}
+    if "/" in own.get("card", ""):  # else one of the cards that come with portabl
+        own["card"] = _anchored(own["card"], folder)
     if "evidence" in own:
         own["evidence"] = tuple(_anchored(path, folder) for path in own["evidence"])
     return own

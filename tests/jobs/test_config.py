@@ -89,6 +89,7 @@ MAIL = '[alerts.ops]\ntype = "email"\nhost = "mail"\nfrom = "a@b"\nto = ["c@d"]\
         (NIGHTLY + 'proof = "psychic"', "proof: must be `size`", ""),
         (NIGHTLY + "requests_per_second = 0", "requests_per_second: must be a number above 0", ""),
         (NIGHTLY + 'bandwidth = "fast"', "[jobs.nightly] bandwidth: ", ""),
+        (NIGHTLY + 'accept = ["everything"]', "[jobs.nightly] accept: ", "tags"),
         (NIGHTLY + 'versions = "some"', "versions: `some` is unknown", "one of current, all"),
         (EXPORT + "retention = { dayly = 3 }", "retention.dayly: unknown rule", "did you mean `daily`?"),
         (EXPORT + "retention = 3", "retention: must be a table of whole numbers", ""),
