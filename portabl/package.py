@@ -19,8 +19,8 @@ from typing import Any
 from portabl import archive, places, registry
 from portabl import manifest as manifests
 from portabl.archive_export import Maker
-from portabl.encryption import Key, Lock, described, recipients_of
-from portabl.errors import ContainerMissing, ManifestError, NotFound, UsageError
+from portabl.encryption import described, recipients_of
+from portabl.errors import ContainerMissing, NotFound, UsageError
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.keys import plain, show
@@ -41,18 +41,19 @@ from portabl.package_format import (
     load,
 )
 from portabl.package_names import Names, canonical
+from portabl.package_place import below, is_package, package_of, payload_of
+from portabl.package_reading import Restore, restore, verify
 from portabl.package_writing import Describer
 from portabl.payload import Payload, Watched
 from portabl.policy import Decision, Policy
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
-from portabl.report import Issue, Report, Verification
-from portabl.sealed import Opened, Sealed, as_stored
+from portabl.report import Report
 from portabl.storage import Storage
-from portabl.throttle import Pacer, Throttle
-from portabl.verify import Sample, against, pairs
+from portabl.throttle import Throttle
+from portabl.verify import pairs
 
-PROOFS = (Proof.SIZE, Proof.READBACK)
+__all__ = ["Export", "Restore", "below", "decide", "export", "is_package", "origin", "package_of", "restore", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
             job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
         ) as opened,
         Watched(opened, names, keep) as source,
-        _payload(job.target, job.config, names, job.threads, pacer=pacer, recipients=job.recipients) as payload,
+        payload_of(job.target, job.config, names, job.threads, pacer=pacer, recipients=job.recipients) as payload,
         _earlier(job, opened) as earlier,
     ):
         migration = _migration(job)
@@ -155,40 +156,6 @@ def _migration(job: Export) -> Migration:
         symlinks=job.symlinks,
         forget=True,
     )
-
-
-def below(location: str, name: str) -> str:
-    """The location ``name`` below another location; of a chain of URLs, in the first."""
-    if "::" in location:
-        head, rest = location.split("::", 1)
-        return f"{below(head, name)}::{rest}"
-    return location + name if location.endswith(("/", ":")) else f"{location}/{name}"
-
-
-@contextmanager
-def _payload(
-    location: str,
-    config: Config,
-    names: Names,
-    threads: int,
-    *,
-    learn: bool = False,
-    pacer: Pacer | None = None,
-    recipients: tuple[str, ...] = (),
-    key: Key | None = None,
-    loaded: manifests.Manifest | None = None,
-) -> Iterator[Payload]:
-    """The payload of a package; written encrypted to ``recipients``, or read with ``key`` under its manifest."""
-    plain_names = {"names": "plain"}  # SHA256SUMS speaks of these very names
-    inner = registry.open_location(below(location, PAYLOAD), config, threads=threads, options=plain_names, pacer=pacer)
-    if recipients:
-        payload: Payload = Sealed(inner, names, Lock(recipients))
-    elif key is not None and loaded is not None:
-        payload = Opened(inner, key, loaded)
-    else:
-        payload = Payload(inner, names, learn=learn)
-    with payload:
-        yield payload
 
 
 # --- where a package may be made ------------------------------------------------------------------------------------
@@ -339,27 +306,8 @@ def _earlier(job: Export, source: Storage) -> Iterator[Earlier | None]:
             names.see(record.key)
             yield line, record
 
-    with _payload(location, job.config, names, job.threads) as bodies:
+    with payload_of(location, job.config, names, job.threads) as bodies:
         yield Earlier(lines, bodies)
-
-
-def package_of(location: str, config: Config) -> str:
-    """The package that a location names by itself, by its manifest or by its package.json. Raises UsageError."""
-    text = location.rstrip("/") or location
-    for ending in (f"/{NAME}", f"/{MANIFEST}/{manifests.NAME}", f"/{MANIFEST}"):
-        if text.endswith(ending) and is_package(text.removesuffix(ending), config):
-            return text.removesuffix(ending)
-    if is_package(text, config):
-        return text
-    hint = "name a package: what is unchanged is taken from its payload"
-    raise UsageError(f"no package at {plain(registry.safe_url(location))}", hint=hint)
-
-
-def is_package(location: str, config: Config) -> bool:
-    """Whether a package.json lies at a location, or the location is an archive's."""
-    if archive.kind_of(location):
-        return True
-    return registry.files(location, config).exists(NAME)
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -395,177 +343,3 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
         if job.dry_run:
             return maker.rehearse()
         return until_ordered(lambda: maker.make(document, _evidence(job), job.proof))
-
-
-# --- restore and verify -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """What is to be put back: a ``package`` to a ``target``, both locations.
-
-    ``identity``: path of the file with the secret key of an encrypted package. The rest is as in `Migration`.
-    """
-
-    package: str
-    target: str
-    config: Config
-    proof: Proof = Proof.INGEST
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    threads: int = 64
-    state: str | None = None
-    manifest: str | None = None
-    storage_class: str = ""
-    dry_run: bool = False
-    bandwidth: str = ""
-    requests_per_second: float | None = None
-    policy: Policy = field(default_factory=Policy)
-    policy_override: str = ""
-    identity: str = ""
-
-
-def restore(job: Restore, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
-    """Put everything in a package into a place, with its metadata, proven as a migration is.
-
-    Raises as `portabl.migrate.migrate`, and ManifestError for a package that is not finished or damaged.
-    """
-    asked = Migration(
-        job.package, job.target, job.config, job.proof, policy=job.policy, policy_override=job.policy_override
-    )
-    decision = asked.decide()
-    with archive.readable(job.package) as location:
-        return replace(_restore(replace(job, package=location), decision, progress, stop), source=job.package)
-
-
-def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: threading.Event | None) -> Report:
-    document = finished(registry.files(job.package, job.config))
-    manifest = below(job.package, MANIFEST)
-    migration = Migration(
-        source=below(job.package, PAYLOAD),
-        target=job.target,
-        config=job.config,
-        proof=job.proof,
-        include=job.include,
-        exclude=job.exclude,
-        dry_run=job.dry_run,
-        threads=job.threads,
-        state=job.state,
-        manifest=job.manifest,
-        restore=manifest,
-        storage_class=job.storage_class,
-    )
-    pacer = Throttle.of(job.bandwidth, job.requests_per_second)
-    loaded = manifests.load(registry.files(manifest, job.config))
-    key = _key(document, job.identity, needed=True)
-    with (
-        _payload(
-            job.package, job.config, Names(), job.threads, learn=True, pacer=pacer, key=key, loaded=loaded
-        ) as source,
-        registry.open_location(
-            job.target, job.config, threads=job.threads, options=migration.target_options(), pacer=pacer
-        ) as target,
-    ):
-        report = between(migration, source, target, decision=decision, progress=progress, stop=stop)
-    whole = not (job.include or job.exclude or job.dry_run or report.interrupted)
-    if whole and report.source_root != document.root:
-        why = f"what was restored has the root {report.source_root}, the package {document.root}"
-        return replace(report, complete=False, warnings=(*report.warnings, why))
-    return report
-
-
-def verify(
-    package: str,
-    config: Config,
-    *,
-    proof: Proof = Proof.READBACK,
-    sample: Sample | None = None,
-    threads: int = 64,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-    pacer: Pacer | None = None,
-    identity: str = "",
-) -> Verification:
-    """Hold a package against itself: package.json, every file it names, the manifest, and the payload.
-
-    ``proof``: READBACK reads all of the payload, SIZE lists it. ``sample``: read only a part, which is reported as a
-    sample and never as verified. ``identity``: path of the file with the secret key of an encrypted package; without it
-    the files are checked as they are stored. Raises ManifestError for what is no finished package, StorageError.
-    """
-    with archive.readable(package) as location:
-        found = _verify(location, config, proof, sample, threads, progress, stop, pacer, identity)
-    return replace(found, manifest=package, location=package)
-
-
-def _verify(
-    package: str,
-    config: Config,
-    proof: Proof,
-    sample: Sample | None,
-    threads: int,
-    progress: Progress | None,
-    stop: threading.Event | None,
-    pacer: Pacer | None,
-    identity: str,
-) -> Verification:
-    files = registry.files(package, config)
-    document = finished(files)
-    loaded = manifests.load(registry.files(below(package, MANIFEST), config))
-    proof = proof if proof in PROOFS else Proof.SIZE
-    key = _key(document, identity, needed=False)
-    blind = bool(document.encryption) and key is None
-    with _payload(package, config, Names(), threads, learn=True, pacer=pacer, key=key, loaded=loaded) as payload:
-        found = against(
-            as_stored(loaded) if blind else loaded,
-            payload,
-            proof=proof,
-            sample=sample,
-            threads=threads,
-            progress=progress,
-            stop=stop,
-        )
-        issues = [Issue("foreign", name, "does not belong into the package") for name in payload.foreign]
-        foreign = payload.foreign_total + found.extra
-    issues += _documents(files, document)
-    if loaded.root != document.root:
-        issues.append(Issue("document", b"manifest/manifest.json", "is another manifest than package.json names"))
-    return replace(
-        found,
-        root_proven="" if blind else found.root_proven,
-        warnings=(*found.warnings, _BLIND) if blind else found.warnings,
-        foreign=foreign,
-        documents_differ=sum(issue.kind == "document" for issue in issues),
-        issues=(*issues, *found.issues),
-        issues_total=found.issues_total + len(issues),
-    )
-
-
-_BLIND = "the package is encrypted: its files were checked as they are stored; `--identity` reads what is in them"
-
-
-def _key(document: Document, identity: str, *, needed: bool) -> Key | None:
-    """The secret key for an encrypted package. Raises UsageError where one is needed and none is given."""
-    if not document.encryption:
-        return None
-    if needed and not identity:
-        hint = "name the file that holds the secret key with `--identity`"
-        raise UsageError("this package is encrypted", hint=hint)
-    return Key(identity) if identity else None
-
-
-def _documents(files: Files, document: Document) -> list[Issue]:
-    """Every file that package.json names, against its hash."""
-    issues = []
-    for name, wanted in sorted(document.files.items()):
-        digest = hashlib.sha256()
-        try:
-            for chunk in files.chunks(name):
-                digest.update(chunk)
-        except NotFound:
-            issues.append(Issue("document", name.encode(), "missing"))
-            continue
-        except ValueError as error:
-            raise ManifestError(f"{NAME} names a file outside the package", storage=files.url) from error
-        if digest.hexdigest() != wanted:
-            issues.append(Issue("document", name.encode(), f"its SHA-256 is {digest.hexdigest()}, not {wanted}"))
-    return issues
