@@ -57,6 +57,10 @@ class Gate:
             if its is not None:
                 place.capabilities = its.fit(place.capabilities)
         self._judge = Judge(target, found, readable(source))
+        limits = target.capabilities
+        measured = {"parts_max": limits.parts_max, "part_size_min": limits.part_size_min} if found else {}
+        self.options = {name: str(value) for name, value in measured.items()}
+        """What other processes, which have no card, are to be told when they open the places."""
 
     def check(
         self, entries: Iterable[Entry], restored: Iterable[Record] | None, threads: int, stop: threading.Event

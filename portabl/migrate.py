@@ -420,7 +420,7 @@ class _Run:
             threads=migration.threads,
             workers=1,
             source_options=tuple(sorted(migration.source_options().items())),
-            target_options=tuple(sorted(migration.target_options().items())),
+            target_options=tuple(sorted({**migration.target_options(), **self._gate.options}.items())),
             bandwidth=migration.bandwidth,
             requests_per_second=migration.requests_per_second,
         )

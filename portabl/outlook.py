@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portabl import capability, places, prices, registry
+from portabl import bucket_config, capability, places, prices, registry
 from portabl import manifest as manifests
+from portabl.bucket_config import Change
 from portabl.capability import Card
-from portabl.errors import ContainerMissing
+from portabl.errors import ContainerMissing, StorageError, UsageError
 from portabl.forecast import Forecast, costs, duration, measure, requests
 from portabl.judge import Foreseen, Judge, readable
 from portabl.listing import Filter, Listing, Spooled
@@ -52,7 +53,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a migration would find. ``card``: the one that was gone by, None when nothing was measured at the target."""
+    """What a migration would find. ``card``: the one that was gone by, None when nothing was measured at the target.
+
+    ``settings``: how the bucket's configuration would travel (`portabl bucket-config`), where both are buckets; a
+    migration leaves it alone, so it is no loss.
+    """
 
     source: str
     target: str
@@ -60,6 +65,7 @@ class Outlook:
     forecast: Forecast
     card: Card | None = None
     looked_by: str = "listing"
+    settings: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -130,6 +136,16 @@ def _items(wanted: Wanted, source: Storage, scratch: str, stop: threading.Event)
     return ((entry, None) for entry in listing)
 
 
+def _settings(source: Storage, target: Storage, warnings: list[str]) -> tuple[Change, ...]:
+    try:
+        return tuple(bucket_config.compare(source, target))
+    except UsageError:
+        return ()  # one of the two is no bucket
+    except StorageError as error:
+        warnings.append(f"the buckets' configuration could not be compared: {error.message}")
+        return ()
+
+
 def _counted(items: Iterable[Item], progress: Progress) -> Iterator[Item]:
     for entry, metadata in items:
         progress.advance(1, entry.size)
@@ -152,6 +168,7 @@ def _outlook(
     if table is not None:
         bill = costs(found, table, names)
         forecast = dataclasses.replace(forecast, currency=table.currency, prices_of=table.looked_up, costs=bill)
+    settings = _settings(source, target, warnings)
     if card is not None and (age := card.age_days(datetime.now(UTC).date())) > capability.FRESH_DAYS:
         warnings.append(f"the card is {age} days old; `portabl probe` makes a new one")
     return Outlook(
@@ -161,5 +178,6 @@ def _outlook(
         forecast,
         card,
         "manifest" if wanted.manifest else "listing",
+        settings,
         tuple(warnings),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from portabl.bucket_config import Change, Class
 from portabl.capability import Card
 from portabl.judge import Portability
 from portabl.keys import plain, show, to_json
@@ -33,6 +34,7 @@ def _lines(outlook: Outlook) -> Iterator[str]:
     if survey.unknown:
         yield "  unknown (never measured at the target; a migration watches for it)"
         yield from (f"    {count:,} x {plain(name)}" for name, count in survey.unknown.items())
+    yield from _settings(outlook)
     yield from _forecast(outlook)
     yield from (f"warning: {plain(line)}" for line in outlook.warnings)
     yield from _next(outlook)
@@ -78,6 +80,17 @@ def _losses(portability: Portability, losses: list[Ahead]) -> Iterator[str]:
         yield from (f"        {show(key)}" for key in one.examples)
         if one.count > len(one.examples):
             yield f"        and {one.count - len(one.examples):,} more; `--list FILE` names them all"
+
+
+def _settings(outlook: Outlook) -> Iterator[str]:
+    set_there = [change for change in outlook.settings if change.kind not in (Class.ABSENT, Class.SAME)]
+    if set_there:
+        yield "  configuration of the bucket (left alone by `portabl migrate`, see `portabl bucket-config`)"
+        yield from (f"    {change.name}: {change.kind}{_because(change)}" for change in set_there)
+
+
+def _because(change: Change) -> str:
+    return f" ({plain('; '.join(change.reasons))})" if change.reasons else ""
 
 
 def _forecast(outlook: Outlook) -> Iterator[str]:
@@ -127,6 +140,10 @@ def outlook_document(outlook: Outlook) -> dict[str, object]:
         "carried": {plain(name): count for name, count in survey.carried.items()},
         "losses": [_loss(one) for one in survey.ahead],
         "unknown": dict(survey.unknown),
+        "settings": [
+            {"name": change.name, "class": str(change.kind), "reasons": [plain(reason) for reason in change.reasons]}
+            for change in outlook.settings
+        ],
         "requests": {"source": _requests(outlook.forecast.source), "target": _requests(forecast.target)},
         "seconds": None if forecast.seconds is None else round(forecast.seconds, 3),
         "seconds_from": forecast.basis,

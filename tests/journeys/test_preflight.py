@@ -176,3 +176,17 @@ def test_wrong_names_cards_and_prices_are_told_before_anything_is_done(tmp_path:
     here.portabl("plan", *places, "--bandwidth", "fast").clear(2, "no bandwidth")
     (tmp_path / "prices.toml").write_text("looked_up = 2026-11-30\ncurrency = 'EUR'\n[providers.x]\negress = 1\n")
     here.portabl("plan", *places, "--prices", "prices.toml").clear(2, "providers.x", "egress")
+
+
+def test_the_configuration_of_buckets_is_told_and_is_no_loss(tmp_path: Path, moto: S3Server) -> None:
+    here = _place(tmp_path, moto)
+    bucket, target = moto.bucket(), moto.bucket()
+    hazards.store(moto, bucket, Item(b"one", b"1"))
+    moto.client().put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "team", "Value": "blue"}]})
+    plan = _ran(0, here.portabl("plan", f"moto:{bucket}", f"moto:{target}", "--json", "-q"))
+    classes = {one["name"]: one["class"] for one in plan["settings"]}
+    assert (classes["tags"], classes["policy"]) == ("carried", "not set")
+    assert "tags: carried" in here.portabl("plan", f"moto:{bucket}", f"moto:{target}", "-q").out
+    directory = _ran(0, here.portabl("plan", f"moto:{bucket}", "./not-there-yet", "--json", "-q"))
+    assert (directory["settings"], directory["losses"]) == ([], [])
+    assert not (tmp_path / "not-there-yet").exists(), "a plan writes nothing"

@@ -65,7 +65,8 @@ class S3Storage(Storage):
         self.fitting = Fitting(self.fidelity.header_lines)
         self._customer_keys = CustomerKeys(opening.secret("sse_c_keys"))
         self.body_proof = BodyProof(self.calls)
-        self.capabilities = _capabilities(settings)
+        limits = {name: int(opening.options[name]) for name in _LIMITS if name in opening.options}
+        self.capabilities = _capabilities({**settings, **limits})
 
     @property
     def place(self) -> tuple[str, bytes]:
@@ -380,6 +381,9 @@ class S3Storage(Storage):
         """Close every connection."""
         self._bucket_config.close()
         self.calls.close()
+
+
+_LIMITS = ("parts_max", "part_size_min")
 
 
 def _number(settings: Mapping[str, object], name: str, default: int) -> int:
