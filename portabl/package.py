@@ -86,6 +86,7 @@ class Export:
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
     recipients: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
 
     def options(self) -> dict[str, str]:
         """What is asked of the source."""
@@ -129,7 +130,7 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
         report = run(migration, source, payload)
         if resumed and not report.interrupted and _cleared(job, payload):
             report = run(migration, source, payload)
-        return report if report.interrupted else _finish(job, files, payload, report)
+        return report if report.interrupted or report.stopped else _finish(job, files, payload, report)
 
 
 def decide(job: Export) -> Decision:
@@ -154,6 +155,7 @@ def _migration(job: Export) -> Migration:
         manifest=None if job.dry_run else below(job.target, MANIFEST),
         storage_class=job.storage_class,
         symlinks=job.symlinks,
+        accept=job.accept,
         forget=True,
     )
 

@@ -50,6 +50,8 @@ class Restore:
     policy: Policy = field(default_factory=Policy)
     policy_override: str = ""
     identity: str = ""
+    accept: tuple[str, ...] = ()
+    card: str | None = None
 
 
 def restore(job: Restore, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
@@ -81,6 +83,8 @@ def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: 
         manifest=job.manifest,
         restore=manifest,
         storage_class=job.storage_class,
+        accept=job.accept,
+        card=job.card,
     )
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
     loaded = manifests.load(registry.files(manifest, job.config))
@@ -94,7 +98,7 @@ def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: 
         ) as target,
     ):
         report = between(migration, source, target, decision=decision, progress=progress, stop=stop)
-    whole = not (job.include or job.exclude or job.dry_run or report.interrupted)
+    whole = not (job.include or job.exclude or job.dry_run or report.interrupted or report.stopped)
     if whole and report.source_root != document.root:
         why = f"what was restored has the root {report.source_root}, the package {document.root}"
         return replace(report, complete=False, warnings=(*report.warnings, why))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
+from portabl.cli.options import PROOFS, accept, as_json, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -48,6 +48,7 @@ Examples
 @threads
 @throttle
 @policy_options
+@accept
 @click.option("--state", metavar="LOCATION", help="Where unfinished exports are remembered.")
 @click.option("--storage-class", type=click.Choice(["keep"]), help="Record storage classes too.")
 @click.option(

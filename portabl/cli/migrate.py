@@ -7,7 +7,7 @@ from typing import cast
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
+from portabl.cli.options import PROOFS, accept, as_json, card, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -114,10 +114,8 @@ is refused with exit code 5 (docs/policy.md).
     show_default=True,
     help="What is current, or every version and delete marker of each key from the oldest on; DST must keep versions.",
 )
-@click.option("--accept", multiple=True, metavar="NAMES", help="Losses that may happen: keys,tags,expires ...")
-@click.option(
-    "--card", metavar="CARD", help="Go by this capability card of DST: a file, or one that comes with portabl."
-)
+@accept
+@card
 @as_json
 @common
 @click.pass_obj

@@ -104,4 +104,18 @@ def throttle(function: F) -> F:
     return function
 
 
+def accept(function: F) -> F:
+    """``--accept``."""
+    return click.option(
+        "--accept", multiple=True, metavar="NAMES", help="Losses that do not stop the run: keys,tags,expires ..."
+    )(function)
+
+
+def card(function: F) -> F:
+    """``--card``."""
+    return click.option(
+        "--card", metavar="CARD", help="Go by this capability card of DST: a file, or one that comes with portabl."
+    )(function)
+
+
 PROOFS = click.Choice(["size", "ingest", "readback"])

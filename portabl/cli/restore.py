@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
+from portabl.cli.options import PROOFS, accept, as_json, card, common, complete_location, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -32,6 +32,8 @@ Examples
 @threads
 @throttle
 @policy_options
+@accept
+@card
 @click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest of the restore here too.")
 @click.option("--storage-class", type=click.Choice(["keep"]), help="Ask DST for the recorded storage classes.")

@@ -85,6 +85,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 "storage_class": Field.TEXT,
                 "symlinks": Field.TEXT,
                 "evidence": Field.TEXTS,
+                "accept": Field.TEXTS,
                 **_PACE,
             },
         ),

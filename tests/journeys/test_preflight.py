@@ -15,8 +15,11 @@ from kit.servers import S3Server
 from shell import Result, Shell, shell
 
 from portabl import capability, providers
+from portabl.errors import ManifestError
+from portabl.files import Files
 from portabl.outlook import Wanted, foresee
 from portabl.outlook_text import outlook_document, outlook_text
+from portabl.package import finished
 
 KNOWN = {item.key for item in HAZARDS}
 EVERYTHING = (*HAZARDS, *hazards.torture(key for key in hazards.TORTURE if key not in KNOWN))
@@ -190,3 +193,24 @@ def test_the_configuration_of_buckets_is_told_and_is_no_loss(tmp_path: Path, mot
     directory = _ran(0, here.portabl("plan", f"moto:{bucket}", "./not-there-yet", "--json", "-q"))
     assert (directory["settings"], directory["losses"]) == ([], [])
     assert not (tmp_path / "not-there-yet").exists(), "a plan writes nothing"
+
+
+def test_exports_and_jobs_stop_too_and_can_be_told_what_may_be_lost(tmp_path: Path, moto: S3Server) -> None:
+    here = _place(tmp_path, moto)
+    bucket, target = moto.bucket(), moto.bucket()
+    hazards.store(moto, bucket, Item(b"cold", b"cold", {"StorageClass": "GLACIER"}))
+    hazards.store(moto, bucket, Item(b"warm", b"warm"))
+    export = ("export", f"moto:{bucket}", "./package", "--json", "-q")
+    stopped = _ran(3, here.portabl(*export))
+    assert (stopped["stopped"], stopped["losses"][0]["examples"]) == (True, ["cold"])
+    with pytest.raises(ManifestError):
+        finished(Files.at(str(tmp_path / "package")))
+    made = _ran(3, here.portabl(*export, "--accept", "archived"))
+    assert not made["stopped"]
+    finished(Files.at(str(tmp_path / "package")))
+    assert [key for key, _ in admitted(tmp_path / "package" / "manifest")] == [b"cold"]
+    job = f'[jobs.nightly]\nkind = "migrate"\nsource = "moto:{bucket}"\ntarget = "moto:{target}"\n'
+    for accept, keys in (("", []), ('accept = ["archived"]\n', ["warm"])):
+        here.configure(moto.provider_toml(), job + accept)
+        assert here.portabl("jobs", "run", "nightly", "-q").code == 3
+        assert moto.keys(target) == keys
