@@ -263,15 +263,16 @@ def test_several_jobs_at_once_up_to_the_limit(tmp_path: Path) -> None:
         for name in names:
             runner.store.see(runner.jobs.job(name), place.clock())
     place.clock.set("2026-06-02T00:40")
-    lock, going, most, done = threading.Lock(), [0], [0], threading.Semaphore(0)
-    pair = threading.Barrier(2)
+    lock, both, done = threading.Lock(), threading.Event(), threading.Semaphore(0)
+    going, most = [0], [0]
 
     def launch(*_: object) -> int:
         with lock:
             going[0] += 1
             most[0] = max(most[0], going[0])
-        if most[0] < 2 or (not pair.broken and pair.n_waiting):
-            pair.wait(60)
+            if going[0] == 2:
+                both.set()
+        assert both.wait(60), "the first one waits for the second"
         with lock:
             going[0] -= 1
         done.release()
