@@ -37,7 +37,7 @@ class Step:
 
 
 STEPS = {
-    "list page": Step("source", "list", stage="copy", down=True),
+    "list page": Step("source", "list", down=True, key="max-keys=1000"),
     "head": Step("target", "head"),
     "get": Step("source", "get", down=True, key="k-4"),
     "get range": Step("source", "get", "mixed", ranged=True, down=True),
