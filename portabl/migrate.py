@@ -8,8 +8,8 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -19,7 +19,7 @@ from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
 from portabl.engines import Crew, Engine
-from portabl.errors import ContainerMissing, Interrupted, StorageError, UsageError
+from portabl.errors import ContainerMissing, Interrupted, StorageError
 from portabl.files import Files
 from portabl.fleet import FIRST_LATE, Done
 from portabl.gate import Gate
@@ -27,12 +27,12 @@ from portabl.journal import utc_now
 from portabl.judge import ARCHIVED
 from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, Spooled, VersionListing, ahead, until_ordered
-from portabl.model import Entry, Proof, Record
+from portabl.migration import Earlier, Migration
+from portabl.model import Entry, Record
 from portabl.plan import Action, History, Line, Step, steps
 from portabl.plan import histories as planned_histories
-from portabl.policy import Decision, Policy
+from portabl.policy import Decision
 from portabl.progress import NoProgress, Progress
-from portabl.providers import Config, S3Provider
 from portabl.remote_state import JOURNAL
 from portabl.report import Report
 from portabl.shards import Shards
@@ -44,134 +44,6 @@ from portabl.transfer import Mover
 from portabl.upload_notes import NOTES, UploadNotes
 from portabl.verify import Checker, Finding, looked_at
 from portabl.worker import Orders
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """What is to be done. ``source``, ``target``, ``state``, ``manifest`` and ``restore`` are locations as typed.
-
-    ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
-    whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "", "keep" or "map".
-    ``symlinks``: report, follow or keep. ``threads``: objects under way at once. ``forget``: keep no state of a run
-    that is complete, because its ``manifest`` lies where the next one looks for it.
-    ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
-    ``policy``: rules besides those of the configuration. ``policy_override``: why to go on although one is broken.
-    ``versions``: "current", or "all" to carry every version and delete marker of each key, oldest first.
-    ``engine``: which processes copy. ``listers``: ranges of keys that are listed side by side.
-    ``accept``: losses that do not stop the run before it copies, by name (see `portabl.gate`). ``card``: the target's
-    capability card, a file or one that comes with portabl; None for the one measured there, if any.
-    ``acl``: none, report, canned or full. ``lock``: none, report or keep. ``restore_archived``: days for which archived
-    objects are to be restored, 0 to report them only (docs/fidelity.md).
-    """
-
-    source: str
-    target: str
-    config: Config
-    proof: Proof = Proof.INGEST
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    dry_run: bool = False
-    mirror: bool = False
-    threads: int = 64
-    state: str | None = None
-    manifest: str | None = None
-    restore: str | None = None
-    storage_class: str = ""
-    symlinks: str = "report"
-    bandwidth: str = ""
-    requests_per_second: float | None = None
-    policy: Policy = field(default_factory=Policy)
-    policy_override: str = ""
-    versions: str = "current"
-    engine: Engine = field(default_factory=Engine)
-    listers: int = 1
-    forget: bool = False
-    accept: tuple[str, ...] = ()
-    card: str | None = None
-    acl: str = "report"
-    lock: str = "report"
-    restore_archived: int = 0
-
-    @property
-    def all_versions(self) -> bool:
-        """Whether histories are carried, not only what is current."""
-        return self.versions == "all"
-
-    def check(self) -> None:
-        """Refuse options that contradict each other. Raises UsageError."""
-        if self.all_versions and self.mirror:
-            raise UsageError("`--mirror` deletes, and a history is never changed", hint="leave one of both options out")
-        if self.all_versions and self.restore:
-            raise UsageError("`--restore` puts back one version of each object", hint="leave `--versions all` out")
-        if self.all_versions and (self.engine.processes > 1 or self.engine.kind != "local" or self.listers > 1):
-            raise UsageError(
-                "`--versions all` copies in one process", hint="leave --processes, --engine, --listers out"
-            )
-        self.engine.check(shared_state=self.local_state)
-
-    def identity(self, source: Storage, target: Storage) -> dict[str, object]:
-        """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
-        return {
-            "places": [[where, prefix.hex()] for where, prefix in (source.place, target.place)],
-            "source": source.name,  # what was typed, without the secrets a URL may hold
-            "target": target.name,
-            "include": list(self.include),
-            "exclude": list(self.exclude),
-            "restore": registry.safe_url(self.restore or ""),
-            "storage_class": self.storage_class,
-            "symlinks": self.symlinks,
-            "versions": self.versions,
-            "acl": self.acl,
-            "lock": self.lock,
-        }
-
-    def decide(self) -> Decision:
-        """Whether the rules allow this run. Raises PolicyRefused when they do not; no place is touched."""
-        source, target = (registry.parse(where, self.config) for where in (self.source, self.target))
-        decision = policies.decide(
-            self.policy, source, target, self.config, proof=self.proof, override=self.policy_override
-        )
-        decision.enforce()
-        return decision
-
-    @property
-    def local_state(self) -> bool:
-        """Whether the job is remembered in a directory."""
-        return self.state is None or registry.parse(self.state, self.config).type == "file"
-
-    def source_options(self) -> dict[str, str]:
-        """What the command asks of the source. Raises UsageError."""
-        asked = {"acl": self.acl, "lock": self.lock, "storage_class": self._classes()}
-        if self.restore_archived:
-            asked["restore_archived"] = str(self.restore_archived)
-        return self._options(asked)
-
-    def target_options(self) -> dict[str, str]:
-        """What it asks of the target: to show what it was given."""
-        return self._options(looked_at(self.acl, self.lock, self.storage_class))
-
-    def _options(self, more: Mapping[str, str]) -> dict[str, str]:
-        wanted = {"symlinks": self.symlinks, "versions": self.versions, **more}
-        return {name: value for name, value in wanted.items() if value}
-
-    def _classes(self) -> str:
-        """Storage classes as the source is to name them: as they are, or as the target's table has them."""
-        if self.storage_class != "map":
-            return self.storage_class
-        provider = registry.parse(self.target, self.config).provider
-        table = provider.storage_classes if isinstance(provider, S3Provider) else None
-        if not table:
-            hint = 'add `storage_classes = { STANDARD_IA = "COLD" }` to its table in portabl.toml'
-            raise UsageError(f"{self.target}: its provider has no table of storage classes", hint=hint)
-        return ",".join(f"{old}={new}" for old, new in table.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """An earlier snapshot: its records in order (read once a pass), and the storage of its bodies."""
-
-    records: Callable[[], Iterator[Line]]
-    storage: Storage
 
 
 def migrate(migration: Migration, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:

@@ -25,7 +25,8 @@ from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.keys import plain, show
 from portabl.listing import Filter, Listing, until_ordered
-from portabl.migrate import Earlier, Migration, between
+from portabl.migrate import between
+from portabl.migration import Earlier, Migration
 from portabl.model import Proof
 from portabl.package_format import (
     COMPLETE,

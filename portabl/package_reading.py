@@ -11,7 +11,8 @@ from portabl import manifest as manifests
 from portabl.encryption import Key
 from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
-from portabl.migrate import Migration, between
+from portabl.migrate import between
+from portabl.migration import Migration
 from portabl.model import Proof
 from portabl.package_format import MANIFEST, NAME, PAYLOAD, Document, finished
 from portabl.package_names import Names

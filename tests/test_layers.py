@@ -18,7 +18,18 @@ ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
 NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "tasks", "throttle"}
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "tasks", "throttle"}
-CONDUCTORS = {"migrate", "package", "package_reading", "snapshots", "jobs", "cli", "__main__", "demo", "registry"}
+CONDUCTORS = {
+    "migrate",
+    "migration",
+    "package",
+    "package_reading",
+    "snapshots",
+    "jobs",
+    "cli",
+    "__main__",
+    "demo",
+    "registry",
+}
 CONDUCTORS |= {"testing"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
 HEAVY |= {"awscrt", "apscheduler", "prometheus_client", "cronsim", "tomlkit", "zstandard", "pyrage"}

@@ -11,7 +11,8 @@ import pytest
 
 from portabl import providers, state
 from portabl.errors import JobLocked, StorageError, UsageError
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 from portabl.model import Proof
 from portabl.progress import NoProgress
 

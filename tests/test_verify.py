@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from portabl import providers, registry
 from portabl.budget import Budget
 from portabl.errors import Changed, Interrupted
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 from portabl.model import Entry, Proof, Record
 from portabl.readback import PIECE, Reader
 from portabl.verify import fingerprint, pairs, verify

@@ -122,7 +122,8 @@ is refused with exit code 5 (docs/policy.md).
 def command(session: Session, /, **options: object) -> int:
     """See _HELP."""
     from portabl.engines import Engine
-    from portabl.migrate import Migration, migrate
+    from portabl.migrate import migrate
+    from portabl.migration import Migration
     from portabl.model import Proof
     from portabl.report import report_document, report_text
 

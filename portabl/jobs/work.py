@@ -23,7 +23,8 @@ def perform(request: Request) -> Outcome:
 
 
 def _migrate(request: Request) -> Outcome:
-    from portabl.migrate import Migration, migrate
+    from portabl.migrate import migrate
+    from portabl.migration import Migration
     from portabl.report import report_document, report_text
 
     migration = Migration(config=request.jobs.config, **request.job.values)

@@ -20,7 +20,8 @@ from portabl import manifest, providers
 from portabl.cli.output import hint_of
 from portabl.errors import PortablError
 from portabl.files import Files
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 from portabl.progress import NoProgress
 
 MIB = 2**20

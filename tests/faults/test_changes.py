@@ -26,7 +26,8 @@ from kit.proxy import Fault
 from portabl import files, journal, providers, shards
 from portabl.cli.output import hint_of
 from portabl.errors import PortablError
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 
 CHANGES = "What changes under a run"
 

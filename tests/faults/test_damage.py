@@ -19,7 +19,8 @@ from faults import page
 from portabl import providers, verify_manifest
 from portabl.errors import Interrupted, ManifestError, PortablError
 from portabl.journal import Journal
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 from portabl.progress import NoProgress
 from portabl.verify import verify
 

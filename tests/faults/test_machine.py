@@ -19,7 +19,8 @@ from kit.memory import VERBS, WAYS, Fault, FaultyStorage, Killed, MemoryStorage,
 from portabl import manifest, providers, registry
 from portabl.errors import PortablError
 from portabl.files import Files
-from portabl.migrate import Migration, migrate
+from portabl.migrate import migrate
+from portabl.migration import Migration
 from portabl.model import Metadata, Proof
 from portabl.report import Report
 from portabl.storage import Storage
