@@ -30,7 +30,7 @@ CONDUCTORS = {
     "demo",
     "registry",
 }
-CONDUCTORS |= {"testing"}
+CONDUCTORS |= {"testing", "migration"}
 HEAVY = {"boto3", "botocore", "s3fs", "fsspec", "moto", "keyring", "pycurl", "aiobotocore", "cryptography", "rfc8785"}
 HEAVY |= {"awscrt", "apscheduler", "prometheus_client", "cronsim", "tomlkit", "zstandard", "pyrage"}
 
