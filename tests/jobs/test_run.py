@@ -94,7 +94,7 @@ def test_a_verification_follows_the_last_manifest_of_a_job(place: Place) -> None
 
 
 def test_a_timeout_stops_in_order_and_the_next_run_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.write(NIGHTLY + 'timeout = "1s"\n')
+    place.write(NIGHTLY + 'timeout = "1h"\n')
 
     class AtOnce(threading.Timer):
         def start(self) -> None:
