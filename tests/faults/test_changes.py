@@ -103,9 +103,15 @@ def test_target_bucket_deleted_half_way(kind: str, stock: str, bench: Benches) -
 
     skip = 0 if kind == "complete" else 1
     fault = place.target.add(Fault("call", kind=kind, skip=skip, times=1, call=delete))
-    outcome = place.outcome(lambda: s3.create_bucket(Bucket=place.into))
+
+    def create() -> None:  # SeaweedFS makes it again for a write that was under way
+        with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+            s3.create_bucket(Bucket=place.into)
+
+    outcome = place.outcome(create)
     assert fault.fired
-    page.check(CHANGES, f"the target bucket is deleted before a {kind} request", "outcome", outcome)
+    row = f"the target bucket is deleted before a {kind} request"
+    page.check(CHANGES, row, "outcome", outcome, ABSORBED, "named (3)", "named (6)")
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -116,7 +122,8 @@ def test_refused_from_the_middle_on(code: str, side: str, bench: Benches) -> Non
     proxy.add(fault := Fault("status", status=403, code=code, skip=5))
     outcome = place.outcome()
     assert fault.fired
-    page.check(CHANGES, f"403 {code} at the {side} after five requests", "outcome", outcome)
+    row = f"403 {code} at the {side} after five requests"  # which ones those are, chance decides
+    page.check(CHANGES, row, "outcome", outcome, "named (3)", "named (6)")
 
 
 COPY_FAULTS = {
