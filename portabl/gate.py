@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from portabl import capability
 from portabl.errors import UsageError
 from portabl.judge import ARCHIVED, KEYS, SIZE, TAGS, USER, Judge, readable
-from portabl.model import HEADERS, Entry, Record
+from portabl.model import ARCHIVES, HEADERS, Entry, Record
 from portabl.preflight import Ahead, Surveyor, record_items
 from portabl.report import LossGroup
 from portabl.state import default_root
 from portabl.storage import Storage
+from portabl.transfer import SINGLE_MAX
 
 NAMES = (KEYS, SIZE, ARCHIVED, USER, TAGS, "storage-class", "acl", "lock", *HEADERS)
 """What losses are called for ``--accept``."""
@@ -57,18 +58,30 @@ class Gate:
             if its is not None:
                 place.capabilities = its.fit(place.capabilities)
         self._judge = Judge(target, found, readable(source))
+        self._knows = found is not None or self._judge.wants_fields
+        self._doubtful = False
         limits = target.capabilities
         measured = {"parts_max": limits.parts_max, "part_size_min": limits.part_size_min} if found else {}
         self.options = {name: str(value) for name, value in measured.items()}
         """What other processes, which have no card, are to be told when they open the places."""
 
+    def see(self, entry: Entry) -> None:
+        """Hears of every entry of the source while it is listed. Without a card hardly any can be foreseen to be lost,
+        and a second look at all of them would be for nothing.
+        """
+        if entry.size > SINGLE_MAX or entry.problem or entry.storage_class.upper() in ARCHIVES:
+            self._doubtful = True
+
     def check(
         self, entries: Iterable[Entry], restored: Iterable[Record] | None, threads: int, stop: threading.Event
     ) -> Verdict:
-        """What would be lost, as far as it is known. ``restored``: records whose metadata is carried instead.
+        """What would be lost, as far as it is known, of entries that `see` has heard of. ``restored``: records whose
+        metadata is carried instead.
 
         Raises Interrupted, and what looking raises.
         """
+        if not self._knows and not self._doubtful and restored is None:
+            return Verdict(False, {})
         items = record_items(restored) if restored is not None else ((entry, None) for entry in entries)
         survey = Surveyor(self._judge).run(items, self._source, threads, stop)
         warnings = []

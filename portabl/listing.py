@@ -25,6 +25,7 @@ T = TypeVar("T")
 RUN_ENTRIES = 50_000
 """Entries sorted in memory at once (about 20 MB); longer listings are merged from sorted runs on disk."""
 RUNS_OPEN = 64
+SPOOLED_TOGETHER = 200
 
 
 def _by_key(entry: Entry) -> bytes:
@@ -108,15 +109,18 @@ class Spooled:
         self._path = f"{scratch}/listing.pickle"
         self._filled = False
 
-    def fill(self, stop: threading.Event) -> None:
-        """List to the end, unless that was done. Raises Interrupted when asked to stop, and what listing raises."""
+    def fill(self, stop: threading.Event, seen: Callable[[Entry], None] = lambda _: None) -> None:
+        """List to the end, unless that was done; ``seen`` hears of every entry, some perhaps twice.
+
+        Raises Interrupted when asked to stop, and what listing raises.
+        """
         if not self._filled:
-            until_ordered(lambda: self._fill(stop))
+            until_ordered(lambda: self._fill(stop, seen))
             self._filled = True
 
-    def _fill(self, stop: threading.Event) -> None:
+    def _fill(self, stop: threading.Event, seen: Callable[[Entry], None]) -> None:
         with open(self._path, "wb") as file:
-            _dump(_until(stop, self._entries), file)
+            _dump(_until(stop, self._entries, seen), file)
 
     def __iter__(self) -> Iterator[Entry]:
         return self._kept() if self._filled else iter(self._entries)
@@ -126,10 +130,11 @@ class Spooled:
             yield from _unspill(file)
 
 
-def _until(stop: threading.Event, entries: Iterable[Entry]) -> Iterator[Entry]:
+def _until(stop: threading.Event, entries: Iterable[Entry], seen: Callable[[Entry], None]) -> Iterator[Entry]:
     for entry in entries:
         if stop.is_set():
             raise Interrupted("stopped on request")
+        seen(entry)
         yield entry
 
 
@@ -251,17 +256,32 @@ def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
 
 
 def _dump(entries: Iterable[Entry], file: IO[bytes]) -> None:
-    """Each by itself: what one pickle says of texts that come twice must not be looked up in another."""
-    for entry in entries:
-        pickle.dump(entry, file, protocol=5)
+    """Lists of entries, each a pickle by itself (what one says of texts that come twice must not be looked up in
+    another), and at the end their number: a file that was cut off is no shorter listing.
+    """
+    total = 0
+    stream = iter(entries)
+    while chunk := list(itertools.islice(stream, SPOOLED_TOGETHER)):
+        pickle.dump(chunk, file, protocol=5)
+        total += len(chunk)
+    pickle.dump(total, file, protocol=5)
 
 
 def _unspill(run: IO[bytes]) -> Iterator[Entry]:
-    while True:
-        try:
-            yield pickle.load(run)  # noqa: S301 - our own file, never a stranger's
-        except EOFError:
-            return
+    given = 0
+    while isinstance(chunk := _loaded(run), list):
+        yield from chunk
+        given += len(chunk)
+    if chunk != given:
+        raise ListingBroken(f"of a listing kept on disk {given} entries came back instead of {chunk}")
+
+
+def _loaded(run: IO[bytes]) -> object:
+    try:
+        loaded: object = pickle.load(run)  # noqa: S301 - our own file, never a stranger's
+    except (EOFError, pickle.UnpicklingError):
+        return "all"
+    return loaded
 
 
 @dataclass(frozen=True, slots=True)

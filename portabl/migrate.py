@@ -243,7 +243,7 @@ class _Run:
 
     def _foreseen(self) -> Report | None:
         """The check of `portabl plan`: a report when something would be lost that nobody accepted, and then no copy."""
-        self._source_listing.fill(self._stop)
+        self._source_listing.fill(self._stop, self._gate.see)
         found = self._gate.check(self._source_listing, self._restored(), self._migration.threads, self._stop)
         self._warnings += found.warnings
         return self._report(stopped=True, dry_run=self._migration.dry_run, **found.figures) if found.stops else None

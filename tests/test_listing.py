@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import re
 import threading
@@ -255,3 +256,13 @@ def test_what_waits_on_disk_comes_back_as_it_was(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "RUN_ENTRIES", 2)
         assert list(sort(entries, scratch)) == sorted(entries, key=lambda entry: entry.key)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.999])
+def test_a_listing_on_disk_that_was_cut_off_is_no_shorter_listing(tmp_path: Path, left: float) -> None:
+    spooled = Spooled([Entry(b"%05d" % n, n) for n in range(1000)], str(tmp_path))
+    spooled.fill(threading.Event())
+    (file,) = tmp_path.iterdir()
+    os.truncate(file, int(file.stat().st_size * left))
+    with pytest.raises(ListingBroken):
+        list(spooled)
