@@ -114,24 +114,31 @@ def _pages(calls: Calls, prefix: bytes) -> Iterator[replies.VersionPage]:
         count = _proven(calls, page)
         yield replace(page, entries=page.entries[:count], latest=page.latest[:count])
         after, first = page.entries[count - 1], page.entries[count] if count < len(page.entries) else None
-        if _apart(page):
+        if first is None and _apart(page):
             after = _named(page)
 
 
 def _proven(calls: Calls, page: replies.VersionPage) -> int:
     """How many entries of a page that is cut off to take: the next one must come again as the first of the next page.
 
-    Raises ListingBroken when the page does not say that the next one begins behind its end.
+    Raises ListingBroken when the page does not say that the next one begins behind its end, or when nobody can be
+    asked for what follows it.
     """
     end = _named(page)
     apart = _apart(page)
     if end is None or end.key < max(e.key for e in page.entries) or not (apart or end is page.entries[-1]):
         message = "the listing of versions does not say where it goes on"
         raise ListingBroken(message, storage=calls.name, hint=_HINT)
-    if apart:
+    if apart and not _skips(end):
         return len(page.entries)
     counts = range(len(page.entries) - 1, 0, -1)
-    return next((n for n in counts if not _skips(page.entries[n - 1])), len(page.entries))
+    count = next((n for n in counts if not _skips(page.entries[n - 1])), 0)
+    if not count and not _skips(end):
+        return len(page.entries)
+    if not count or end is not page.entries[-1]:
+        message = "a page of the listing of versions ends where some servers leave out what follows"
+        raise ListingBroken(message, key=end.key, storage=calls.name, hint=_HINT)
+    return count
 
 
 def _skips(entry: Entry) -> bool:
