@@ -121,7 +121,7 @@ class Surveyor:
         self._unknown: Counter[str] = Counter()
         self._byte_days: dict[str, float] = {}
         self._undated = self._parts = self._in_parts = self._looked_at = self._wanted = 0
-        self._largest: list[tuple[int, bytes, Entry]] = []
+        self._largest: list[tuple[int, bytes, int, Entry]] = []
         self._random = random.Random(0)  # noqa: S311 - an even sample that is the same each time, no secret
 
     def run(self, items: Iterable[Item], source: Storage, threads: int, stop: threading.Event) -> Survey:
@@ -171,7 +171,7 @@ class Surveyor:
 
     def _keep_large(self, entry: Entry) -> None:
         """A few of the largest objects, for whoever wants to measure how fast the source reads."""
-        heapq.heappush(self._largest, (entry.size, entry.key, entry))
+        heapq.heappush(self._largest, (entry.size, entry.key, entry.ordinal, entry))
         if len(self._largest) > SAMPLES:
             heapq.heappop(self._largest)
 
@@ -245,7 +245,7 @@ class Surveyor:
             in_parts=self._in_parts,
             byte_days=dict(self._byte_days),
             undated=self._undated,
-            largest=tuple(entry for _, _, entry in sorted(self._largest, reverse=True)),
+            largest=tuple(entry for *_, entry in sorted(self._largest, reverse=True)),
         )
 
 
