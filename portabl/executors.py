@@ -146,9 +146,10 @@ class Driven(Generic[T]):
             item = self._waiting.popleft()
         except IndexError:
             self._hungry = True
-            if not self._waiting:
+            try:
+                item = self._waiting.popleft()  # put in between, by somebody who saw no reason to wake anybody
+            except IndexError:
                 return None
-            item = self._waiting.popleft()
         with self._guard:
             self._under_way += 1
         if len(self._waiting) <= self._most_waiting // 2:

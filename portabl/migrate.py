@@ -286,6 +286,7 @@ class _Run:
             source=migration.source,
             target=migration.target,
             config=migration.config.path or None,
+            places=(self._source.place, self._target.place),
             records=str(run.path),
             ticket=uuid.uuid4().hex,
             uploads=str(job.root / (JOURNAL if local else NOTES)),

@@ -90,8 +90,8 @@ class Export:
     accept: tuple[str, ...] = ()
 
     def options(self) -> dict[str, str]:
-        """What is asked of the source."""
-        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+        """What is asked of the source: to name what a package does not hold, too."""
+        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks, "acl": "report", "lock": "report"}
         return {name: value for name, value in wanted.items() if value}
 
 
@@ -256,7 +256,10 @@ def _finish(job: Export, files: Files, payload: Payload, report: Report) -> Repo
         warnings.append(f"the payload holds {what}: {examples}; remove them and run the same command again")
         return replace(report, complete=False, warnings=tuple(warnings), next_command="")
     loaded = manifests.load(registry.files(below(job.target, MANIFEST), job.config))
-    document = finish(load(files), report, plain(registry.safe_url(job.since or "")))
+    there = load(files)
+    if there.state != UNFINISHED:
+        raise UsageError(f"the package is {there.state}: somebody else has taken it", storage=files.url)
+    document = finish(there, report, plain(registry.safe_url(job.since or "")))
     Describer(files, loaded).describe(document, _evidence(job))
     where = plain(registry.safe_url(job.target))
     return replace(report, next_command=f"portabl verify {where}" if report.exit_code == 0 else "")

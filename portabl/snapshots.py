@@ -70,8 +70,8 @@ def snapshots(location: str, config: Config) -> list[Snapshot]:
 def _snapshot(name: str, stamp: str, location: str, config: Config) -> Snapshot:
     taken = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
     files = registry.files(location, config)
-    if not files.exists(NAME):
-        return Snapshot(name, location, taken, UNFINISHED)
+    if not files.exists(NAME):  # an export claims its place with it before all else, and a removal takes it last
+        return Snapshot(name, location, taken, DAMAGED)
     try:
         document = load(files)
     except ManifestError:
@@ -159,17 +159,36 @@ _PERIODS: tuple[tuple[str, Callable[[datetime.datetime], str]], ...] = (
 )
 
 
-def decide(there: Sequence[Snapshot], retention: Retention) -> list[Decision]:
+def decide(there: Sequence[Snapshot], retention: Retention, now: datetime.datetime | None = None) -> list[Decision]:
     """What a prune would do, in the order given; pure. Raises UsageError without a rule, or with an unknown zone.
 
     An incomplete snapshot (its manifest names losses) stands for its period only where there is no complete one.
     """
     if not retention.active:
         raise UsageError("no rule says what to keep", hint="give `--keep-last`, `--keep-daily` or the like")
+    series: dict[object, list[Snapshot]] = {}
+    for one in there:
+        series.setdefault(_series(one), []).append(one)
+    decided = {each.snapshot.name: each for group in series.values() for each in _decide(group, retention, now)}
+    return [decided[one.name] for one in there]
+
+
+def _series(one: Snapshot) -> object:
+    """What is a snapshot of the same: one never makes another's superfluous."""
+    return one.document and (one.document.origin, one.document.include, one.document.exclude)
+
+
+def _whole(one: Snapshot) -> bool:
+    """Complete, and of something: a source that was not mounted is an empty place."""
+    return one.state == COMPLETE and (one.document is None or one.document.objects > 0)
+
+
+def _decide(there: Sequence[Snapshot], retention: Retention, now: datetime.datetime | None) -> list[Decision]:
     kept: dict[str, list[str]] = {}
-    finished = [one for one in there if one.finished]
+    soon = (now or datetime.datetime.now(datetime.UTC)) + datetime.timedelta(days=1)
+    finished = [one for one in there if one.finished and one.taken <= soon]
     newest_first = sorted(finished, key=lambda one: one.taken, reverse=True)
-    complete = [one for one in newest_first if one.state == COMPLETE]
+    complete = [one for one in newest_first if _whole(one)]
     for one in complete[: retention.last]:
         kept.setdefault(one.name, []).append("last")
     for rule, period in _PERIODS:
@@ -197,7 +216,7 @@ def _representatives(
         name = period(one.taken.astimezone(zone))
         if name not in chosen and len(chosen) >= count:
             break
-        if name not in chosen or (chosen[name].state != COMPLETE and one.state == COMPLETE):
+        if name not in chosen or (not _whole(chosen[name]) and _whole(one)):
             chosen[name] = one
     return list(chosen.values())
 
@@ -207,8 +226,8 @@ def _decision(one: Snapshot, rules: Sequence[str], newest: datetime.datetime | N
         return Decision(one, True, "its package.json is damaged: look at it, then remove it by hand")
     if one.state == REMOVING:
         return Decision(one, False, "was being removed")
-    if newest is None or one.taken > newest:
-        return Decision(one, True, "no complete snapshot is newer")
+    if newest is None or one.taken >= newest:
+        return Decision(one, True, ", ".join(rules) or "no complete snapshot is newer")
     if one.state == UNFINISHED:
         return Decision(one, False, "unfinished, and a complete one is newer")
     return Decision(one, bool(rules), ", ".join(rules) or "no rule keeps it")
@@ -266,7 +285,7 @@ def prune(
 def _prove(
     staying: Sequence[Snapshot], config: Config, proof: Proof, threads: int, progress: Progress, stop: threading.Event
 ) -> tuple[tuple[Verification, ...], str]:
-    if not any(one.state == COMPLETE for one in staying):
+    if not any(_whole(one) for one in staying):
         return (), "no complete snapshot would be left"
     checked: list[Verification] = []
     for one in staying:

@@ -43,14 +43,16 @@ LOOK_SECONDS = 0.5
 class Orders:
     """What every worker of a run is told.
 
-    ``records``: directory of the pass, which all workers share; ``ticket``: what its `TICKET` file holds while the run
-    goes on; ``uploads``: where open uploads are noted: the job's journal for workers on the same machine, a folder
-    for others; ``workers``: how many share the bounds on threads, memory, bytes and requests a second, in equal parts.
+    ``places``: what ``source`` and ``target`` have to mean (`Storage.place`); ``records``: directory of the pass, which
+    all workers share; ``ticket``: what its `TICKET` file holds while the run goes on; ``uploads``: where open uploads
+    are noted: the job's journal for workers on the same machine, a folder for others; ``workers``: how many share the
+    bounds on threads, memory, bytes and requests a second, in equal parts.
     """
 
     source: str
     target: str
     config: str | None
+    places: tuple[tuple[str, bytes], tuple[str, bytes]]
     records: str
     ticket: str
     uploads: str
@@ -124,6 +126,11 @@ class Workplace:
             for place, options in places
         ]
         source, target = (self._stack.enter_context(storage) for storage in opened)
+        if (source.place, target.place) != orders.places:
+            raise ConfigError(
+                f"the configuration of this worker names other places {orders.source} and {orders.target}",
+                hint="give all workers the same portabl.toml, and leave it alone during a run",
+            )
         scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="portabl-worker-"))
         self._stack.callback((journal := self._uploads()).close)
         large = LargeMover(journal, scratch, lambda _: None)

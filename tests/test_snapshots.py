@@ -310,3 +310,68 @@ def test_thirty_nights(here: Path) -> None:
     assert set(bad) == sharing
     for found in bad.values():
         assert [(issue.kind, issue.key) for issue in found.issues] == [("content", victim.name.encode())]  # type: ignore[union-attr]
+
+
+KEEP_ONE = Retention(last=1)
+
+
+def _pruned(rules: Retention = KEEP_ONE) -> tuple[str, ...]:
+    return tuple(snapshots.prune("./nightly", CONFIG, rules, apply=True).removed)
+
+
+def test_an_empty_source_makes_no_good_snapshot_superfluous(here: Path) -> None:
+    """A directory that was not mounted is exported as nothing, completely."""
+    assert _take(0).exit_code == 0
+    shutil.rmtree(here / "source")
+    (here / "source").mkdir()
+    assert _take(1).objects == 0
+    assert _pruned() == ()
+    assert _body(here, 0, "a.txt").exists()
+
+
+def test_snapshots_of_different_sources_are_counted_apart(here: Path) -> None:
+    assert _take(0).exit_code == 0
+    (here / "other").mkdir()
+    (here / "other" / "x").write_text("x")
+    job = Export("./other", "./nightly", CONFIG, threads=4)
+    assert snapshots.take(job, now=NIGHT + DAY).exit_code == 0
+    assert _pruned() == ()
+    assert len(_names()) == 2
+
+
+def test_what_is_no_package_is_never_removed(here: Path) -> None:
+    """A stranger's folder of such a name, and a snapshot whose package.json was lost."""
+    stranger = here / "nightly" / "20250101T000000Z" / "database.dump"
+    stranger.parent.mkdir(parents=True)
+    stranger.write_text("precious")
+    for night in range(3):
+        assert _take(night).exit_code == 0
+    (here / "nightly" / _names()[1] / "package.json").unlink()
+    assert _pruned(Retention(last=9)) == ()
+    assert stranger.read_text() == "precious"
+    assert _body(here, 0, "a.txt").exists()
+
+
+def test_a_clock_that_was_wrong_once_costs_no_snapshot(here: Path) -> None:
+    job = Export("./source", "./nightly", CONFIG, threads=4)
+    assert snapshots.take(job, now=datetime.datetime(2038, 1, 1, tzinfo=datetime.UTC)).exit_code == 0
+    assert _take(0).exit_code == 0
+    assert _take(1).exit_code == 0
+    assert len(_pruned()) == 1
+    assert _body(here, 1, "a.txt").exists(), "the newest of those with a possible time stays"
+
+
+def test_an_export_whose_package_was_taken_away_under_it_is_no_success(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven = package.between
+
+    def taken_away(*arguments: object, **more: object) -> Report:
+        report = proven(*arguments, **more)  # type: ignore[arg-type]
+        document = here / "whole" / "package.json"
+        document.write_bytes(with_state(parse(document.read_bytes(), "whole"), REMOVING).to_json())
+        return report
+
+    monkeypatch.setattr(package, "between", taken_away)
+    with pytest.raises(UsageError, match="removing"):
+        package.export(Export("./source", "./whole", CONFIG, threads=4))

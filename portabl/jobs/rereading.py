@@ -46,11 +46,11 @@ class Reread:
 
 
 def next_arc(request: Request, name: str) -> Arc:
-    """What of a ring is to be read now; everything when the job does not spread it."""
+    """What of a ring is to be read now; everything when the job does not spread it, or has no schedule."""
     within: timedelta | None = request.job.values.get("within")
-    if within is None:
+    if within is None or request.job.schedule is None:
         return Arc(0.0, 1.0)
-    following: datetime = request.job.schedule.after(request.now) if request.job.schedule else request.now
+    following: datetime = request.job.schedule.after(request.now)
     return arc(request.store.ring(request.job.name, name), request.now, following, within)
 
 

@@ -203,7 +203,9 @@ def message_of(job: ScheduledJob, run: Run, event: str, **more: str) -> dict[str
 
 
 def is_due(job: ScheduledJob, store: Store, now: datetime) -> datetime | None:
-    """The due time that no run was tried for yet, None when there is none. An interrupted run is due at once."""
+    """The due time that no run was tried for yet, None when there is none. An interrupted run is due at once, and so
+    is one that was killed: recorded as going on while nobody holds the job's lock.
+    """
     seen = store.see(job, now)
     if job.schedule is None or not job.enabled or seen.disabled:
         return None
@@ -211,7 +213,8 @@ def is_due(job: ScheduledJob, store: Store, now: datetime) -> datetime | None:
     if due is None:
         return None
     last = store.last(job.name)
-    if last is not None and last.result == "interrupted":
+    killed = store.running(job.name) is not None and not store.is_running(job.name)
+    if killed or (last is not None and last.result == "interrupted"):
         return due
     if due <= seen.since or store.covered(job.name, due, "ok", "failed", "interrupted", "missed", "running"):
         return None

@@ -163,6 +163,19 @@ def test_hidden_tags_are_a_loss_of_every_object(seaweed: S3Server) -> None:
         assert storage.tags.manner is Manner.HIDDEN
 
 
+def test_tags_that_are_hidden_in_one_folder_are_a_loss_there(seaweed: S3Server) -> None:
+    """Permissions are given by prefix, and who may not read tags is not told their number either."""
+    silent = Answer(200, [b"HTTP/1.1 200 OK\r\n", b"Server: AmazonS3\r\n"], b"")
+    with FaultProxy(seaweed.endpoint) as proxy, opened(seaweed, seaweed.bucket(), endpoint=proxy.endpoint) as storage:
+        for key, tags in ((b"open/a", {}), (b"closed/b", {"t": "1"}), (b"closed/c", {"t": "2"})):
+            storage.write(key, body(key), Metadata(tags=tags))
+        proxy.add(Fault("status", kind="tagging", status=403, match=lambda request: "/closed/" in request.target))
+        assert storage.tags.of(b"open/a", silent) == ({}, ())
+        assert storage.tags.manner is Manner.ANNOUNCED
+        for key in (b"closed/b", b"closed/c"):
+            assert storage.tags.of(key, silent)[1] == (Loss("tags", "no permission to read tags"),)
+
+
 def test_a_server_that_has_tags_and_does_not_announce_them_is_asked_whatever_its_name(moto: S3Server) -> None:
     with opened(moto, moto.bucket()) as storage:
         silent = Answer(200, [b"HTTP/1.1 200 OK\r\n", b"Server: AmazonS3\r\n"], b"")

@@ -181,6 +181,9 @@ def test_if_due_over_a_week(place: Place) -> None:
     assert _due(place) == "", "a run that failed is not tried again before the next due time"
     with place.runner() as runner:
         runner.store.begin(runner.jobs.job("nightly"), place.clock(), trigger="hand")
+        with runner.store.lock("nightly", 0):
+            assert is_due(runner.jobs.job("nightly"), runner.store, place.clock()) is None, "it is going on"
+        assert is_due(runner.jobs.job("nightly"), runner.store, place.clock()), "killed, and nobody has noticed"
         runner._after_a_kill(runner.jobs.job("nightly"))
     assert _due(place) == "05 00:30", "but one that was interrupted is"
 

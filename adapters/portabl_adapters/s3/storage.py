@@ -160,7 +160,7 @@ class S3Storage(Storage):
             answer: Answer = yield from self._getting(full, query, headers, sink, want)
             if answer.status not in (200, 206):
                 raise self._unreadable(answer, entry, full)
-            if self._is_right(answer, entry, want, sink, last_try=last_try):
+            if self._is_right(answer, entry, start, want, sink, last_try=last_try):
                 break
         if start == 0:
             self.fidelity.count(answer)
@@ -187,12 +187,17 @@ class S3Storage(Storage):
             headers.append(f'If-Match: "{entry.etag}"')
         return headers
 
-    def _is_right(self, answer: Answer, entry: Entry, want: int, sink: Sink | None, *, last_try: bool) -> bool:
+    def _is_right(
+        self, answer: Answer, entry: Entry, start: int, want: int, sink: Sink | None, *, last_try: bool
+    ) -> bool:
         etag = answer.text(b"etag").strip('"')  # the headers of a GET are parsed in any case
         if entry.etag and etag and etag != entry.etag:
             raise Changed(f"ETag was {entry.etag}, now {etag}", key=entry.key, storage=self.name)
         got = len(answer.body)
-        ranged = answer.headers.get(b"content-range", b"").rpartition(b"/")[2] if answer.status == 206 else b""
+        where = answer.headers.get(b"content-range", b"") if answer.status == 206 else b""
+        if where and not where.startswith(b"bytes %d-" % start):
+            raise Corrupt(f"asked for bytes from {start} on, got {where!r}", key=entry.key, storage=self.name)
+        ranged = where.rpartition(b"/")[2]
         said = ranged or (answer.headers.get(b"content-length", b"") if sink is None or answer.status == 200 else b"")
         if said.isdigit() and int(said) != entry.size:
             raise Changed(

@@ -1,7 +1,8 @@
 """Object tags: when to ask for them, and whether no answer means no tags.
 
 A store that announces tags (x-amz-tagging-count on GET and HEAD) saves a request an object; only known stores are
-believed when the header is absent. A store may also hide tags from whoever may not read them: asked once, on the first.
+believed when the header is absent. A store may also hide tags, and their count, from whoever may not read them: so the
+first object is asked for its tags in any case, and the first of every folder, because permissions are given by prefix.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from portabl_adapters.s3.calls import Calls, Request
 from portabl_adapters.s3.wire import Answer
 
 _ANNOUNCERS = (b"AmazonS3", b"SeaweedFS", b"MinIO", b"Ceph", b"Werkzeug")
+FOLDERS_MAX = 10_000
+"""Folders that are remembered; objects of further ones are believed without being asked for."""
 _HIDDEN = Loss("tags", "no permission to read tags")
 Found = tuple[Mapping[str, str], tuple[Loss, ...]]
 
@@ -40,6 +43,7 @@ class Tags:
         self._calls = calls
         self._announces = announces
         self._lock = threading.Lock()
+        self._folders: set[bytes] = set()
         self.manner = Manner.UNKNOWN
 
     def of(self, key: bytes, answer: Answer, version: str = "") -> Found:
@@ -58,11 +62,24 @@ class Tags:
         counted = answer.headers.get(b"x-amz-tagging-count", b"0") != b"0"
         if counted or self.manner is Manner.ASK:
             return self._read((yield self._request(key, version)), key)
+        if self.manner is Manner.ANNOUNCED and self._first_of_folder(key):
+            found = self._read((yield self._request(key, version)), key)
+            if found[0] or found[1]:
+                self.manner = Manner.ASK  # here tags are hidden, or not announced: no count means nothing any more
+            return found
         return NOTHING, ()
+
+    def _first_of_folder(self, key: bytes) -> bool:
+        folder = key.rpartition(b"/")[0]
+        if folder in self._folders or len(self._folders) >= FOLDERS_MAX:
+            return False
+        self._folders.add(folder)
+        return True
 
     def _learn(self, key: bytes, first: Answer, version: str) -> Found:
         answer = self._ask(key, version)
         found = self._read(answer, key)
+        self._first_of_folder(key)
         if found[1]:
             self.manner = Manner.HIDDEN
         elif _not_implemented(answer) or b"x-openstack-request-id" in first.headers:

@@ -67,7 +67,7 @@ def _numbered(calls: Calls, group: list[_Listed], cut: int) -> list[Entry]:
     key = group[0].entry.key
     if not all(one.sure for one in group) and len({one.entry.delete_marker for one in group}) == 2:
         group = _one_by_one(calls, key, group)
-    if any(one.latest for one in group[1:]) and not group[0].latest:
+    if not group[0].latest:  # it is somewhere below, or the listing lacks it
         raise ListingBroken("the versions of a key are not listed from the latest on", key=key, storage=calls.name)
     if len({one.entry.version for one in group}) < len(group):
         raise ListingBroken("one version was listed twice", key=key, storage=calls.name)
