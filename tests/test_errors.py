@@ -44,7 +44,7 @@ def test_every_class_says_what_it_means(kind: type[PortablError]) -> None:
 def test_only_errors_about_one_object_let_a_run_go_on() -> None:
     per_object = {name for name, kind in CLASSES.items() if kind.per_object}
     assert per_object == {
-        name for name in ("NotFound", "Changed", "Corrupt", "Refused") if CLASSES[name].exit_code == 3
+        name for name in ("NotFound", "Changed", "Corrupt", "Refused", "Archived") if CLASSES[name].exit_code == 3
     }
 
 
