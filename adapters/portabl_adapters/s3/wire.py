@@ -21,7 +21,7 @@ from portabl_adapters.s3.address import Address
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 CONNECT_SECONDS = 10
 STALL_SECONDS = 30
-SMALL = 2**20
+SMALL = 256 * 2**10
 """Bodies up to this size are collected in pieces; larger ones go straight into a buffer of the right size."""
 ANSWER_BYTES_MAX = 16 * 2**20
 """No listing page or error is larger; a whole small object is at most `SMALL`."""
@@ -32,6 +32,8 @@ _MAPPED = 2**20
 """Bodies from this size on have memory of their own and are sent in slices."""
 _BUFFER = 64 * 1024
 _SINK_BUFFER = 512 * 1024
+_SINK_LARGE = 4 * 2**20
+"""Bodies from this size on, of which few are under way at once, are worth buffers of that size in libcurl."""
 Header = str | bytes
 _SILENCED = ("Accept:", "Expect:")
 _NOT_ARRIVED = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT})
@@ -137,6 +139,7 @@ class Sink:
     """
 
     def __init__(self, want: int, start: int, room: memoryview | None = None) -> None:
+        self.want = want
         self._view = room or _buffer(want)
         self._start = start
         self._skip = -1
@@ -225,6 +228,10 @@ def _unseen(room: bytearray) -> bool:
         return False
     room.append(last)
     return True
+
+
+def _buffer_for(size: int) -> int:
+    return _SINK_BUFFER if size >= _SINK_LARGE else 2 * _BUFFER
 
 
 class _Source:
@@ -340,7 +347,7 @@ class CurlHandle:
         curl = self.curl
         curl.setopt(pycurl.UPLOAD, 1)
         curl.setopt(pycurl.INFILESIZE_LARGE, len(body))
-        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, _SINK_BUFFER)
+        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, _buffer_for(len(body)))
         curl.setopt(pycurl.READFUNCTION, _Source(body).read)
         try:
             return self._perform(None)
@@ -369,7 +376,7 @@ class CurlHandle:
         if sink is not None:
             sink.attach(self._lines)
             self.curl.setopt(pycurl.WRITEFUNCTION, sink.write)
-            self.curl.setopt(pycurl.BUFFERSIZE, _SINK_BUFFER)
+            self.curl.setopt(pycurl.BUFFERSIZE, _buffer_for(sink.want))
             self.curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
             self._plain = False
         elif not self._plain:
