@@ -6,7 +6,10 @@ import gzip
 import hashlib
 import random
 import re
+import signal
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -339,17 +342,22 @@ def test_names_given_to_other_places(moto: S3Server, seaweed: S3Server, seaweed2
 
 
 def test_two_runs_at_once(two: Two) -> None:
-    """The second one is told so, and the first one is not disturbed."""
+    """The second one is told so, and the first one is not disturbed; meanwhile it stands still, however long."""
     two.target.add(Fault("delay", kind="put", seconds=0.2))
-    results: list[Result] = []
-    thread = threading.Thread(target=lambda: results.append(two.yard.run()))
-    thread.start()
-    while not two.target.counts["put"]:
-        thread.join(0.01)
-    second = replace(two.yard.run(), out="")
-    thread.join()
+    here = two.yard.here
+    with (here.folder / "first").open("wb") as said:
+        first = subprocess.Popen(
+            here.command(*two.yard.arguments), cwd=here.folder, env=dict(here.environment), stdout=said, stderr=said
+        )
+        while not two.target.counts["put"]:
+            time.sleep(0.01)
+        first.send_signal(signal.SIGSTOP)
+        try:
+            second = replace(two.yard.run(), out="")
+        finally:
+            first.send_signal(signal.SIGCONT)
+        assert first.wait(timeout=120) == 0, (here.folder / "first").read_bytes()
     second.clear(2, "another run of this job")
-    assert results[0].code == 0
     two.yard.equal()
 
 
