@@ -61,7 +61,7 @@ def test_version_and_no_arguments(here: Shell) -> None:
     ("arguments", "words"),
     [
         (("migrat",), ("no command `migrat`", "did you mean `migrate`?")),
-        (("zzz",), ("known: migrate",)),
+        (("zzz",), ("known: plan, migrate",)),
         (("migrate",), ("Missing argument", "SRC", "portabl migrate --help")),
         (("migrate", "a", "b", "--proof", "psychic"), ("psychic", "size", "readback")),
         (("migrate", "a", "b", "--threads", "0"), ("threads", "1<=x<=512")),
