@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from portabl.errors import ConfigError, Corrupt, UsageError
+from portabl.errors import ConfigError, Corrupt, PortablError, UsageError
 from portabl.files import Files
 
 FORMAT = "age-encryption.org/v1"
@@ -76,7 +76,7 @@ class Lock:
         return encrypted
 
     def into(self, read: Any, write: Any) -> None:
-        """Encrypt from a readable into a writable, in bounded memory. The first write is the header."""
+        """Encrypt from a readable into a writable, in bounded memory. The first write begins with the whole header."""
         self._pyrage.encrypt_io(read, write, self._recipients)
 
 
@@ -108,6 +108,10 @@ class Key:
             self._pyrage.decrypt_io(read, write, self._identities)
         except self._pyrage.DecryptError as error:
             raise self._error(error, key, storage) from None
+        except OSError as error:
+            if error.errno is not None or isinstance(error, PortablError):
+                raise
+            raise self._error(error, key, storage) from None  # what pyrage says of damage behind the first piece
 
     def _error(self, error: Exception, key: bytes, storage: str) -> Exception:
         if "No matching keys" in str(error):
@@ -126,9 +130,12 @@ def plain_size(start: bytes, sealed: int) -> int:
 
     The header ends with the line of its MAC, a nonce follows (age-encryption.org/v1). Raises ValueError.
     """
-    header = start.index(b"\n", start.index(b"\n---") + 1) + 1 + _NONCE
-    rest = sealed - header
+    rest = sealed - _header_size(start)
     return rest - _TAG * max(1, -(-rest // (_CHUNK + _TAG)))
+
+
+def _header_size(start: bytes) -> int:
+    return start.index(b"\n", start.index(b"\n---") + 1) + 1 + _NONCE
 
 
 class Sealing:
@@ -194,7 +201,7 @@ class Sealing:
 
     def write(self, data: bytes) -> int:
         """For the encrypting thread."""
-        self.header = self.header or len(data)
+        self.header = self.header or _header_size(data)  # little may follow in the same piece
         self._sealed.write(data)
         return len(data)
 
