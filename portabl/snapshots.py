@@ -71,7 +71,8 @@ def _snapshot(name: str, stamp: str, location: str, config: Config) -> Snapshot:
     taken = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
     files = registry.files(location, config)
     if not files.exists(NAME):  # an export claims its place with it before all else, and a removal takes it last
-        return Snapshot(name, location, taken, DAMAGED)
+        lost = files.exists("manifest/manifest.json")
+        return Snapshot(name, location, taken, DAMAGED if lost else UNFINISHED)
     try:
         document = load(files)
     except ManifestError:
@@ -228,6 +229,8 @@ def _decision(one: Snapshot, rules: Sequence[str], newest: datetime.datetime | N
         return Decision(one, False, "was being removed")
     if newest is None or one.taken >= newest:
         return Decision(one, True, ", ".join(rules) or "no complete snapshot is newer")
+    if one.state == UNFINISHED and one.document is None:
+        return Decision(one, True, "no package.json says that this is a package")
     if one.state == UNFINISHED:
         return Decision(one, False, "unfinished, and a complete one is newer")
     return Decision(one, bool(rules), ", ".join(rules) or "no rule keeps it")

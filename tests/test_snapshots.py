@@ -240,7 +240,7 @@ def test_several_a_day_and_a_day_that_begins_elsewhere() -> None:
 
 def test_incomplete_unfinished_and_damaged_ones() -> None:
     there = _list([COMPLETE, INCOMPLETE, UNFINISHED, DAMAGED, COMPLETE, INCOMPLETE, UNFINISHED, REMOVING])
-    assert _kept(there, last=1) == ["003", "004", "005", "006"]
+    assert _kept(there, last=1) == ["002", "003", "004", "005", "006"], "without package.json it is not ours to remove"
     assert _kept(_list([INCOMPLETE, UNFINISHED]), last=1) == ["000", "001"]
     same_day = _list([COMPLETE, INCOMPLETE, COMPLETE], step=datetime.timedelta(hours=1))
     assert _kept([*same_day[:2], *_list([COMPLETE], start=NIGHT + 5 * DAY)], daily=2) == ["000", "000"]
