@@ -138,7 +138,8 @@ def test_manifest(name: str, step: int, yard: Yard) -> None:
     path = yard.only(name)
     folder = path.parent if name == "manifest.json" else path.parent.parent
     good = path.read_bytes()
-    assert (_alone(folder), _verified(yard, folder)) == ("exit 0", "exit 3"), "one object was written anew since"
+    written_anew = (yard.folder / "target" / "k-0").read_bytes() == b"another"  # by the run that was interrupted
+    assert (_alone(folder), _verified(yard, folder)) == ("exit 0", "exit 3" if written_anew else "exit 0")
     for bad in _damages(good, step, 2):
         path.write_bytes(bad)
         assert (_alone(folder), _verified(yard, folder)) == (REFUSED, REFUSED), (len(bad), bad)
