@@ -41,7 +41,8 @@ class Fault:
     * "delay": wait ``seconds``, then go on as usual.  "stall": after ``after`` bytes of the answer say nothing more.
     * "down": from this request on refuse every connection, until `FaultProxy.mend`.
     * "behead": end the connection, by a reset, in the middle of the answer's headers.
-    * "call": call ``call()``, then go on as usual.
+    * "call": call ``call()``, then go on as usual. With ``alone`` every request under way is answered before, and new
+      ones wait until it is done.
     * "flip": invert one bit of the byte at ``after`` of the answer's body or, with ``up``, of the request's.
     * "rewrite": answer with ``rewrite(body)`` instead of the server's body.
 
@@ -64,6 +65,7 @@ class Fault:
     seconds: float = 0.0
     rewrite: Callable[[bytes], bytes] = bytes
     call: Callable[[], object] = lambda: None
+    alone: bool = False
     headers: str = ""
     fired: int = 0
     _seen: int = 0
@@ -89,6 +91,8 @@ class FaultProxy:
         address = urlsplit(upstream)
         self._upstream = (address.hostname or "127.0.0.1", address.port or 80)
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # an exchange or a call ended
+        self._reserved = False  # for a call that wants to be alone
         self._closing = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -188,6 +192,7 @@ class FaultProxy:
         if not isinstance(head, Request):
             return False
         with self._lock:
+            self._changed.wait_for(lambda: not self._reserved)
             self.counts[head.kind] += 1
             self.requests.append(head)
             fault = next((f for f in self._faults if f.strikes(head)), None)
@@ -198,11 +203,24 @@ class FaultProxy:
                 self._go_down()
                 return False
             if fault and fault.action == "call":
-                fault.call()
+                self._call(fault)
             return exchange.run(head, fault)
         finally:
             with self._lock:
                 self.under_way -= 1
+                self._changed.notify_all()
+
+    def _call(self, fault: Fault) -> None:
+        if fault.alone:
+            with self._lock:
+                self._reserved = True
+                self._changed.wait_for(lambda: self.under_way == 1)
+        try:
+            fault.call()
+        finally:
+            with self._lock:
+                self._reserved = False
+                self._changed.notify_all()
 
 
 class _Exchange:
