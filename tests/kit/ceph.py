@@ -17,6 +17,8 @@ _GLOBAL = {
     "mon allow pool size one": "true",
     "mon data avail warn": "1",
     "mon data avail crit": "1",
+    "paxos propose interval": "0.01",  # by default every pool that RGW makes waits a second for its map
+    "paxos min wait": "0.01",
     "mon warn on pool no redundancy": "false",
     "osd pool default size": "1",
     "osd pool default min size": "1",
