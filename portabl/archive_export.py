@@ -16,7 +16,7 @@ from typing import IO, cast
 from portabl import __version__, checksum, policy, records
 from portabl.archive import Archive, kind_of, opened, top_of
 from portabl.budget import Budget
-from portabl.errors import AccessDenied, Changed, Corrupt, Interrupted, StorageError
+from portabl.errors import Changed, Corrupt, Interrupted, StorageError
 from portabl.files import Files
 from portabl.journal import utc_now
 from portabl.manifest import Manifest, ManifestWriter
@@ -130,7 +130,7 @@ class PayloadWriter:
                 return self._small(name, entry, first.content)
             return self._large(name, first, pieces)
         except StorageError as error:
-            if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
+            if not error.passable:
                 raise
             if first.length != entry.size:
                 hint = "run the same command again, or export to a directory, which can be continued"
@@ -174,7 +174,7 @@ class PayloadWriter:
         try:
             head = first.content.result()
         except StorageError as error:
-            if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
+            if not error.passable:
                 raise
             self._skip(first, pieces)
             return lost(entry, error.message)

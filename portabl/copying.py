@@ -14,6 +14,7 @@ from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.shards import Shard
 from portabl.state import Pass
+from portabl.storage import Storage
 from portabl.tally import Tally
 from portabl.tasks import Task, aside, finish
 from portabl.transfer import SINGLE_MAX, Mover, ObjectFailed, lost
@@ -63,7 +64,7 @@ class CopyStage:
         self._threads = threads
         self._stop = stop
         self._halted = False
-        self._breaker = Breaker(mover.target.name)
+        self._breaker = Breaker(mover.source, mover.target)
         mover.halt = self.halted
 
     def halted(self) -> bool:
@@ -205,7 +206,8 @@ class _Caught:
 class Breaker:
     """Decides when failing objects mean a failing place."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, source: Storage, target: Storage) -> None:
+        self._source = source
         self._target = target
         self._in_a_row = 0
         self._ever_worked = False
@@ -216,10 +218,21 @@ class Breaker:
         self._ever_worked = True
 
     def failed(self, cause: StorageError) -> None:
-        """Raises ``cause`` when it is about a place: refused from the first write on, or too often in a row."""
-        if not (cause.transient or isinstance(cause, AccessDenied)):
+        """Raises ``cause`` when it is about a place: refused from the first write on, or too often in a row.
+
+        Where objects have worked before, a place that refuses many in a row is asked whether it still lists anything
+        for us: some stores say of expired credentials no more than that access is denied.
+        """
+        denied = isinstance(cause, AccessDenied)
+        if not (cause.transient or denied):
             return
         self._in_a_row += 1  # a lost update only delays the verdict
-        first_write = isinstance(cause, AccessDenied) and cause.storage == self._target and not self._ever_worked
-        if first_write or (self._in_a_row >= FAILURES_IN_A_ROW and (cause.transient or not self._ever_worked)):
+        if denied and cause.storage == self._target.name and not self._ever_worked:
             raise cause
+        if self._in_a_row < FAILURES_IN_A_ROW:
+            return
+        if cause.transient or not self._ever_worked:
+            raise cause
+        self._in_a_row = 0
+        place = self._target if cause.storage == self._target.name else self._source
+        place.check(write=False)

@@ -11,7 +11,8 @@ PortablError                       1  unexpected error
 └── StorageError                   6  a place cannot be reached or refuses us
     ├── Unreachable                6  no answer: DNS, connection, TLS, time-out (transient)
     ├── Throttled                  6  asked to slow down for longer than we are willing to (transient)
-    ├── AccessDenied               6  credentials refused, or no permission
+    ├── AccessDenied               6  no permission
+    │   └── CredentialsRefused     6  the credentials themselves: expired, unknown, or the clock is wrong
     ├── ContainerMissing           6  the bucket or directory does not exist
     ├── PlaceFull                  6  no space or quota left at the target
     ├── ListingBroken              6  a listing that contradicts itself is never an empty listing
@@ -23,7 +24,9 @@ PortablError                       1  unexpected error
     └── Refused                    3  the target cannot hold this object (key, size, field)
 
 The number is the exit code when the error ends the run. The last five concern one object: a run lists
-them and goes on. Vendor errors are translated into these at one border per adapter.
+them and goes on, as it does for a while when an object cannot be had just now (transient) or for want of
+permission. Refused credentials are never about one object and end the run at once. Vendor errors are translated
+into these at one border per adapter.
 """
 
 from __future__ import annotations
@@ -94,6 +97,11 @@ class StorageError(PortablError):
 
     exit_code = 6
 
+    @property
+    def passable(self) -> bool:
+        """Whether a run may name the object it met this with, and go on to the next one."""
+        return self.per_object or self.transient
+
 
 class Unreachable(StorageError):
     """No usable answer after every retry."""
@@ -108,7 +116,21 @@ class Throttled(StorageError):
 
 
 class AccessDenied(StorageError):
-    """Credentials refused, or the permission is missing."""
+    """The permission is missing: for this object, or for all."""
+
+    @property
+    def passable(self) -> bool:
+        """It may be this object's alone."""
+        return True
+
+
+class CredentialsRefused(AccessDenied):
+    """The store does not take the credentials (any more), whatever is asked for with them."""
+
+    @property
+    def passable(self) -> bool:
+        """No other object will be given either."""
+        return False
 
 
 class ContainerMissing(StorageError):

@@ -106,7 +106,7 @@ class KeyGuard:
         except StorageError as unclear:
             if alias and isinstance(unclear, Refused):
                 return None
-            if unclear.per_object:
+            if unclear.per_object or not unclear.passable:
                 raise
             raise Refused(
                 f"the target does not say whether it holds this key: {unclear.message}",

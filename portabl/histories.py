@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from portabl import checksum
 from portabl.copying import Breaker
-from portabl.errors import AccessDenied, Changed, Corrupt, Interrupted, StorageError, UsageError
+from portabl.errors import Changed, Corrupt, Interrupted, StorageError, UsageError
 from portabl.executors import Workers
 from portabl.large import LargeMover
 from portabl.model import Entry, Loss, Metadata, Record, Seen, Written
@@ -192,7 +192,7 @@ class HistoryStage:
         self._threads = threads
         self._stop = stop
         self._halted = False
-        self._breaker = Breaker(mover.target.name)
+        self._breaker = Breaker(mover.source, mover.target)
         mover.halt = self.halted
 
     def halted(self) -> bool:
@@ -281,7 +281,7 @@ class HistoryStage:
                 self._mover.guard.refuse_unproven(entry.key)
             done, written = self._versions.carry(entry, there, previous)
         except StorageError as error:
-            if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
+            if not error.passable:
                 raise
             self._breaker.failed(error)
             return _lost(entry, error.message)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from portabl import checksum
 from portabl.budget import Budget
-from portabl.errors import AccessDenied, Changed, Corrupt, PortablError, Refused, StorageError
+from portabl.errors import Changed, Corrupt, PortablError, Refused, StorageError
 from portabl.guard import KeyGuard
 from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Record, Seen, Written
 from portabl.plan import Action, Step
@@ -87,7 +87,7 @@ class Mover:
                     return shared
             return (yield from self._persisting(step))
         except StorageError as error:
-            if not (error.per_object or error.transient or isinstance(error, AccessDenied)):
+            if not error.passable:
                 raise
             raise ObjectFailed(lost(entry, error.message, step.restore), error) from error
 

@@ -13,6 +13,7 @@ from portabl.errors import (
     AccessDenied,
     ConfigError,
     Corrupt,
+    CredentialsRefused,
     NotFound,
     PlaceFull,
     PortablError,
@@ -59,7 +60,7 @@ def _kind(error: Exception) -> tuple[type[PortablError], str]:  # noqa: PLR0911 
     if isinstance(error, EOFError) or type(error).__name__ in _DAMAGED:
         return Corrupt, f"damaged data ({name})"
     if "Credential" in name or "Auth" in name:
-        return AccessDenied, f"no usable credentials ({name})"
+        return CredentialsRefused, f"no usable credentials ({name})"
     if name.startswith(("aiohttp.", "botocore.", "paramiko.", "httpx.", "requests.", "urllib3.", "asyncssh.")):
         return Unreachable, f"no usable answer ({name})"
     return StorageError, f"the filesystem failed ({name})"

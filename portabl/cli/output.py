@@ -13,6 +13,7 @@ from portabl.errors import (
     AccessDenied,
     ConfigError,
     ContainerMissing,
+    CredentialsRefused,
     ListingBroken,
     ManifestError,
     PortablError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _HINTS: tuple[tuple[type[PortablError], str], ...] = (
+    (CredentialsRefused, "renew or correct the credentials, then run the same command again: it goes on from there"),
     (AccessDenied, "check the provider's credentials, and that they may list, read and (at a target) write there"),
     (Unreachable, "check the endpoint, the network and the proxy settings, then run the same command again"),
     (Throttled, "run the same command again later, or with fewer `--threads`"),

@@ -105,8 +105,6 @@ def test_cell(fault: str, step: str, bench: Benches) -> None:
         assert injected.fired, "the fault never happened"
     by_chance = "30%" in fault or fault.startswith(STALLS)  # a slow machine is a stalled server, too
     others = [ABSORBED, "named (3)", "named (6)"] if by_chance else []
-    if fault.startswith("403") and where.stock == "mixed":  # refused before anything else was written: it is the place
-        others = ["named (3)", "named (6)"]
     page.check(SECTION, fault, step, outcome, *others)
 
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from portabl.errors import AccessDenied, ContainerMissing, Refused, Unreachable
+from portabl.errors import ContainerMissing, CredentialsRefused, Refused, Unreachable
 from portabl.model import Setting
 from portabl_adapters.s3.address import Address
 from portabl_adapters.s3.control import Credentials
@@ -76,7 +76,7 @@ class BucketConfig:
         self._client: Any = None
 
     def read(self) -> tuple[Setting, ...]:
-        """Every setting. Raises Unreachable, AccessDenied (refused credentials) or ContainerMissing."""
+        """Every setting. Raises Unreachable, CredentialsRefused or ContainerMissing."""
         return tuple(self._read(kind) for kind in _KINDS)
 
     def _read(self, kind: _Kind) -> Setting:
@@ -88,7 +88,7 @@ class BucketConfig:
         return Setting(kind.name, _document(answer, kind))
 
     def write(self, name: str, document: Any) -> None:
-        """Replace one setting. Raises Refused, Unreachable, AccessDenied or ContainerMissing."""
+        """Replace one setting. Raises Refused, Unreachable, CredentialsRefused or ContainerMissing."""
         kind = next(kind for kind in _KINDS if kind.name == name)
         value = json.dumps(document) if kind.name == "policy" else document
         code, _ = self._call(f"put_{kind.operation}", **{kind.argument: value})
@@ -120,7 +120,7 @@ class BucketConfig:
         if code == "NoSuchBucket":
             raise ContainerMissing(f'no bucket "{self._address.bucket}"', storage=self._name)
         if code in _REFUSED:
-            raise AccessDenied(f"the credentials are refused: {code}", storage=self._name)
+            raise CredentialsRefused(f"the credentials are refused: {code}", storage=self._name)
         if status >= 500 and status != 501:
             raise Unreachable(f"answers {status} {code} after {ATTEMPTS} tries", storage=self._name)
         return str(code or status)

@@ -18,6 +18,7 @@ from portabl.errors import (
     Changed,
     ConfigError,
     ContainerMissing,
+    CredentialsRefused,
     ListingBroken,
     NotFound,
     PortablError,
@@ -54,6 +55,8 @@ _EXPIRED = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "RequestExpired"}
 )
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}) | _EXPIRED
+_PERHAPS_ONE_KEY = frozenset({"SignatureDoesNotMatch"})
+"""A proxy or a server that reads a strange key in another way refuses the signature of that key alone."""
 
 
 class Request:
@@ -303,17 +306,25 @@ class Calls:
         code, message = replies.error_code(answer.body), replies.error_message(answer.body)
         return self.credentials.redact(" ".join(part for part in (str(answer.status), code, message) if part))
 
+    def denied(self, answer: Answer) -> bool:
+        """Whether we may not know what was asked. Raises CredentialsRefused when we are no longer told anything."""
+        if answer.status == 403 and not (error := self.error(answer)).passable:
+            raise error
+        return answer.status == 403
+
     def error(self, answer: Answer, key: bytes | None = None) -> StorageError:  # noqa: PLR0911 - a table
         """The error of portabl that an answer which is no success stands for."""
         code, said, name = replies.error_code(answer.body), self.said(answer), self.name
         if code == "NoSuchBucket":
             return ContainerMissing(f'no bucket "{self.address.bucket}"', storage=name)
         if code == "RequestTimeTooSkewed":
-            return AccessDenied(
+            return CredentialsRefused(
                 "the clocks of this machine and of the store differ too much", storage=name, hint="set the clock"
             )
+        if code in _CREDENTIALS - _PERHAPS_ONE_KEY or (code in _CREDENTIALS and key is None):
+            return CredentialsRefused(f"the credentials are refused: {said}", storage=name)
         if code in _CREDENTIALS:
-            return AccessDenied(f"the credentials are refused: {said}", storage=name)
+            return AccessDenied(f"the signature of this key is refused: {said}", key=key, storage=name)
         if answer.status in (401, 403):
             return AccessDenied(f"not allowed: {said}", key=key, storage=name)
         if answer.status == 404:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from portabl.errors import AccessDenied
+from portabl.errors import CredentialsRefused
 from portabl_adapters.s3.address import Address
 from portabl_adapters.s3.wire import ANSWER_BYTES_MAX, CONNECT_SECONDS, Answer, Header, Keys, Lost, Sink
 
@@ -46,7 +46,7 @@ class Credentials:
         self._refused_until = 0.0
 
     def current(self) -> Keys:
-        """The keys to sign with now: the same object until they change. Raises AccessDenied when there are none."""
+        """The keys to sign with now, the same object until they change. Raises CredentialsRefused without any."""
         keys = self._keys
         if keys is not None and time.monotonic() < self._recheck:
             return keys
@@ -89,7 +89,7 @@ class Credentials:
         if access is not None:
             secret = self._secret("secret_access_key")
             if not secret:
-                raise AccessDenied(
+                raise CredentialsRefused(
                     "an access key without its secret", storage=self._storage, hint="set secret_access_key too"
                 )
             return Keys(access, secret, self._secret("session_token") or "")
@@ -104,10 +104,10 @@ class Credentials:
                 self._chain = boto3.Session(profile_name=self._profile or None).get_credentials()
             frozen = self._chain.get_frozen_credentials() if self._chain is not None else None
         except (BotoCoreError, ClientError) as error:
-            raise AccessDenied(f"no credentials: {_reason(error)}", storage=self._storage) from None
+            raise CredentialsRefused(f"no credentials: {_reason(error)}", storage=self._storage) from None
         if frozen is None or not frozen.access_key:
             hint = "set access_key_id and secret_access_key, or AWS_PROFILE, or run where a role is attached"
-            raise AccessDenied("no credentials found", storage=self._storage, hint=hint)
+            raise CredentialsRefused("no credentials found", storage=self._storage, hint=hint)
         self._recheck = time.monotonic() + RECHECK_SECONDS
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
 

@@ -112,7 +112,7 @@ class Fidelity:
         """The ACL as text, "" for the one every object has at first; None when it may not be read."""
         query = f"?acl{versions.query(version).replace('?', '&')}"
         answer = self._calls.request("GET", full, query, attempts=attempts)()
-        if answer.status == 403:
+        if self._calls.denied(answer):
             return None
         if answer.status in _NO_ACL:
             return ""

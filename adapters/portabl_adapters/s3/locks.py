@@ -71,7 +71,7 @@ def enabled(calls: Calls) -> bool | None:
     answer = calls.bucket("?object-lock")
     if answer.status == 200:
         return b"Enabled" in bytes(answer.body)
-    if answer.status == 403:
+    if calls.denied(answer):
         return None
     if answer.status in (400, 404, 405, 501) and replies.error_code(answer.body) != "NoSuchBucket":
         return False
@@ -82,7 +82,7 @@ def hidden(calls: Calls, full: bytes, version: str) -> bool:
     """Whether these credentials may not see locks: the store then answers as if there were none."""
     query = versions.query(version)
     answer = calls.object("GET", full, f"?retention{query.replace('?', '&')}")
-    return answer.status == 403
+    return calls.denied(answer)
 
 
 def ensure(calls: Calls, full: bytes, version: str, wanted: Mapping[str, str]) -> tuple[Loss, ...]:
