@@ -134,6 +134,7 @@ class CopyStage:
             assert step.known is not None
             shard.add_line(step.known[0])
             self._tally.unchanged += 1  # only this thread keeps
+            self._breaker.known()
             self._progress.advance(1, step.entry.size)
         else:
             workers.put((shard, step))
@@ -215,6 +216,10 @@ class Breaker:
     def worked(self) -> None:
         """An object arrived."""
         self._in_a_row = 0
+        self._ever_worked = True
+
+    def known(self) -> None:
+        """An object arrived in an earlier run: a place that gave it is no stranger, but may be in trouble now."""
         self._ever_worked = True
 
     def failed(self, cause: StorageError) -> None:

@@ -257,6 +257,7 @@ class HistoryStage:
         for line, known in settled:
             shard.add_line(line if not known.losses else encode(_as_carried(known)))
             self._tally.add("unchanged")
+            self._breaker.known()
             self._progress.advance(1, known.size)
         previous = step.target[len(settled) - 1].version if settled else ""
         reason = ""

@@ -23,7 +23,7 @@ from faults.conftest import Benches
 from kit.hazards import Item, snapshot
 from kit.proxy import Fault
 
-from portabl import files, journal, providers, shards
+from portabl import copying, files, journal, providers, shards
 from portabl.cli.output import hint_of
 from portabl.errors import PortablError
 from portabl.migrate import migrate
@@ -121,6 +121,39 @@ def test_refused_from_the_middle_on(code: str, side: str, bench: Benches) -> Non
     outcome = place.outcome()
     assert fault.fired
     page.check(CHANGES, f"403 {code} at the {side} after five requests", "outcome", outcome)
+
+
+MANY = tuple(Item(b"k-%03d" % number, b"%d" % number) for number in range(120))
+
+
+def test_denied_without_a_reason_from_the_middle_on(bench: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some stores say no more of expired credentials: after many refusals in a row the place is asked, and refuses."""
+    monkeypatch.setattr(copying, "FAILURES_IN_A_ROW", 8)
+    place = bench(items=MANY)
+    place.source.add(Fault("status", status=403, code="AccessDenied", kind="get", skip=20))
+    place.source.add(Fault("status", status=403, code="AccessDenied", kind="list", skip=2))
+    assert place.run().code == 6
+    assert 28 <= place.source.counts["get"] < len(MANY), "each object was asked for, one by one"
+    page.check(CHANGES, "403 AccessDenied at the source from the 21st object on", "outcome", place.outcome())
+
+
+def test_denied_objects_where_the_place_is_fine(bench: Benches, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them in a row than what is taken for a place in trouble: each is named, and the others arrive."""
+    monkeypatch.setattr(copying, "FAILURES_IN_A_ROW", 8)
+    place = bench(items=MANY)
+    denied = {f"/k-{number:03d}" for number in range(50, 90)}
+    where = {"kind": "get", "match": lambda request: request.target.partition("?")[0][-6:] in denied}
+    place.source.add(Fault("status", status=403, code="AccessDenied", **where))
+    assert place.run().named == {key[1:].encode() for key in denied} == place.wrong()
+    page.check(CHANGES, "403 AccessDenied for many objects in a row", "outcome", place.outcome())
+
+
+def test_a_signature_may_be_refused_for_one_key(bench: Benches) -> None:
+    place = bench(items=SMALL_ITEMS)
+    where = {"kind": "get", "match": lambda request: "k-4" in request.target}
+    place.source.add(Fault("status", status=403, code="SignatureDoesNotMatch", **where))
+    assert place.run().named == {b"k-4"}
+    page.check(CHANGES, "403 SignatureDoesNotMatch for one object", "outcome", place.outcome())
 
 
 COPY_FAULTS = {
