@@ -1,68 +1,35 @@
-"""Figures of a benchmark as JSON and as the tables of docs/performance.md, which are written here and never by hand."""
+"""Figures of a benchmark as JSON, a chart, and the tables of docs/performance.md, none of which is written by hand."""
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
 import platform
 import re
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.data import MIB, Work
+from benchmarks import aims, chart
+from benchmarks.data import MIB
+from benchmarks.figures import Document, by_tool, median, merged, ratios
+from benchmarks.legs import LEGS
 from benchmarks.tools import TOOLS, version_of
-
-if TYPE_CHECKING:
-    from benchmarks.legs import Leg
 
 BEGIN = "<!-- figures: written by tests/benchmarks/run.py --publish -->"
 END = "<!-- end of figures -->"
 MEASURES = ("wall", "cpu", "memory")
+CURVE = "performance-memory.json"
+"""Written by memory.py, beside the page."""
+ORDER = [(leg.name, work) for leg in LEGS.values() for work in leg.works]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One run: ``wall`` and ``cpu`` in seconds, ``memory`` in bytes; ``wrong`` says what was not as it should be."""
-
-    leg: str
-    work: str
-    tool: str
-    round: int
-    wall: float
-    cpu: float
-    memory: int
-    wrong: str = ""
-
-
-def document(
-    samples: Sequence[Sample], pairs: Iterable[tuple[Leg, Work]], options: argparse.Namespace, help_seconds: float
-) -> dict[str, Any]:
-    """Everything that was measured, and where."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "machine": machine(),
-        "versions": versions(),
-        "rounds": options.rounds,
-        "latency_seconds": options.latency,
-        "slow_down_share": options.slow_down,
-        "works": [
-            {
-                "leg": leg.name,
-                "name": w.name,
-                "title": f"{w.title}: {leg.title}",
-                "objects": len(w.sizes),
-                "bytes": w.size,
-            }
-            for leg, w in pairs
-        ],
-        "help_seconds": round(help_seconds, 3),
-        "samples": [asdict(sample) for sample in samples],
-    }
+def now() -> str:
+    """The name of a run: when it began, UTC."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def machine() -> dict[str, object]:
@@ -90,65 +57,87 @@ def versions() -> dict[str, str]:
     }
 
 
-def tables(doc: dict[str, Any]) -> str:
-    """The Markdown between the markers."""
-    where, names = doc["machine"], doc["versions"]
-    computer = f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, {where['system']}"
-    lines = [
-        f"Measured {doc['date']} in {doc['rounds']} rounds: {computer}; load before the run {where['load_at_start']}.",
-        "",
-        "; ".join(f"{name}: {version}" for name, version in names.items()) + ".",
-        "",
-        f"`portabl --help`: {doc['help_seconds'] * 1000:.0f} ms (median of 10).",
-    ]
-    for work in doc["works"]:
-        lines += ["", f"### {work['title']}", "", *_table(doc, work)]
+def tables(doc: Document, page: Path) -> str:
+    """The Markdown between the markers of ``page``."""
+    lines = ["### Against the aims", "", *aims.table(doc, page.with_name(CURVE))]
+    if (curve := page.with_name(CURVE).with_suffix(".svg")).exists():
+        lines += ["", f"![Peak memory by number of objects]({curve.name})"]
+    lines += ["", f"![Wall and CPU time beside portabl]({page.with_suffix('.svg').name})", ""]
+    lines += [f"`portabl --help`: {doc['help_seconds'] * 1000:.0f} ms (median of 10).", ""]
+    lines += [line for name, run in sorted(doc["runs"].items()) for line in _run(name, run)]
+    for part in doc["parts"]:
+        lines += ["", f"### {part['title']}", "", f"Run of {part['run']}.", "", *_table(part)]
     return "\n".join(lines) + "\n"
 
 
-def _table(doc: dict[str, Any], work: dict[str, Any]) -> list[str]:
-    gib = work["bytes"] / 2**30
-    small = work["bytes"] / work["objects"] < MIB
+def _run(name: str, run: Mapping[str, Any]) -> list[str]:
+    where = run["machine"]
+    computer = f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, {where['system']}"
+    names = "; ".join(f"{name}: {version}" for name, version in run["versions"].items())
+    return [
+        f"* Run of {name} UTC, {run['rounds']} rounds: {computer}; load before it {where['load_at_start']}. {names}."
+    ]
+
+
+def _table(part: Mapping[str, Any]) -> list[str]:
+    small = part["bytes"] / part["objects"] < MIB
     unit = "CPU, µs an object" if small else "CPU, s a GiB"
-    scale = 1e6 / work["objects"] if small else 1 / gib
-    ratios = " | ".join(f"portabl/it: {measure}" for measure in MEASURES)
-    lines = [f"| tool | wall, s | {unit} | peak memory, MiB | {ratios} | result |", "|---" * 8 + "|"]
-    by_tool = _by_tool(doc["samples"], work)
-    for tool, runs in by_tool.items():
-        wall, cpu, memory = (statistics.median(run[m] for run in runs.values()) for m in MEASURES)
-        ratios = " | ".join(_ratio(by_tool.get("portabl", {}), runs, m) if tool != "portabl" else "" for m in MEASURES)
-        wrong = [run["wrong"] for run in runs.values() if run["wrong"]]
+    scale = 1e6 / part["objects"] if small else 2**30 / part["bytes"]
+    beside = " | ".join(f"portabl/it: {measure}" for measure in MEASURES)
+    heads = f"| tool | wall, s | {unit} | peak memory, MiB | requests an object | {beside} | result |"
+    lines = [heads, "|---" * 9 + "|"]
+    tools = by_tool(part)
+    for tool in (name for name in TOOLS if name in tools):
+        runs = tools[tool].values()
+        wall, cpu, memory = (median(runs, measure) for measure in MEASURES)
+        others = " | ".join("" if tool == "portabl" else _ratio(part, tool, measure) for measure in MEASURES)
+        wrong = [run["wrong"] for run in runs if run["wrong"]]
         result = f"**wrong** in {len(wrong)}: {wrong[0]}" if wrong else "right"
         figures = f"{wall:.2f} | {cpu * scale:.{0 if small else 2}f} | {memory / MIB:.0f}"
-        lines.append(f"| {TOOLS[tool].shown} | {figures} | {ratios} | {result} |")
+        lines.append(f"| {TOOLS[tool].shown} | {figures} | {_requests(part, tool)} | {others} | {result} |")
     return lines
 
 
-def _by_tool(samples: Iterable[dict[str, Any]], work: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
-    found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in TOOLS}
-    for sample in samples:
-        if (sample["leg"], sample["work"]) == (work["leg"], work["name"]):
-            found[sample["tool"]][sample["round"]] = sample
-    return {name: runs for name, runs in found.items() if runs}
+def _requests(part: Mapping[str, Any], tool: str) -> str:
+    """How many for an object, and of what kinds most of them are."""
+    counted = part["requests"]
+    if not counted or tool not in counted["kinds"]:
+        return ""
+    kinds, objects = Counter(counted["kinds"][tool]), counted["objects"]
+    said = ", ".join(f"{kind} {_short(number / objects)}" for kind, number in kinds.most_common(4))
+    return f"{_short(kinds.total() / objects)} ({said})"
 
 
-def _ratio(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]], measure: str) -> str:
-    """Median, least and most of the ratios within a round: a busy machine slows both."""
-    pairs = sorted(ours[n][measure] / theirs[n][measure] for n in ours.keys() & theirs.keys() if theirs[n][measure])
-    return f"{statistics.median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})" if pairs else ""
+def _short(number: float) -> str:
+    return f"{number:.2f}" if number >= 0.1 else f"{number:.4f}"
 
 
-def publish(doc: dict[str, Any], page: Path) -> None:
-    """Put the tables between the markers of ``page`` and the figures beside it as JSON."""
+def _ratio(part: Mapping[str, Any], peer: str, measure: str) -> str:
+    """Median, least and most."""
+    found = ratios(part, peer, measure)
+    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})" if found else ""
+
+
+def publish(doc: Document, page: Path) -> None:
+    """Put the figures, with those of other parts that are there already, beside ``page``, and the tables into it."""
+    path = page.with_suffix(".json")
+    whole = merged(json.loads(path.read_text()) if path.exists() else {}, doc, ORDER)
+    write_json(whole, path)
+    render(page)
+
+
+def render(page: Path) -> None:
+    """Make the tables and the chart of ``page`` anew from the figures beside it."""
+    doc = json.loads(page.with_suffix(".json").read_text())
+    page.with_suffix(".svg").write_text(chart.bars(doc), encoding="utf-8")
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page} lacks the markers for the figures")
-    page.write_text(f"{before}{BEGIN}\n{tables(doc)}{END}{after}", encoding="utf-8")
-    write_json(doc, page.with_suffix(".json"))
+    page.write_text(f"{before}{BEGIN}\n{tables(doc, page)}{END}{after}", encoding="utf-8")
 
 
-def write_json(doc: dict[str, Any], path: Path) -> None:
+def write_json(doc: Document, path: Path) -> None:
     """The figures as a file."""
     path.write_text(json.dumps(doc, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

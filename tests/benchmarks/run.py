@@ -1,89 +1,92 @@
-"""portabl beside its peers, SeaweedFS to SeaweedFS, in one run: each tool in turn, several rounds.
+"""portabl beside its peers in one run: two SeaweedFS servers, each tool in turn, several rounds.
 
-python tests/benchmarks/run.py                                  # a look; writes nothing into docs/
-python tests/benchmarks/run.py --publish                        # the official figures of docs/performance.md
+python tests/benchmarks/run.py                          # a look at everything; writes nothing into docs/
+python tests/benchmarks/run.py --publish --rounds 2     # everything into docs/performance.*, about 15 minutes
+python tests/benchmarks/run.py --publish --legs s3-s3 --works small,large     # these parts; the others stay as they are
 python tests/benchmarks/run.py --rounds 9 --legs s3-s3 --works small --tools portabl,juicefs
-python tests/benchmarks/run.py --latency 0.08 --legs s3-s3 --works small --small-objects 4000
+python tests/benchmarks/run.py --render                 # measures nothing: page and chart anew from the figures
+
+Then, once for every leg and work, every tuned tool is run behind a proxy that counts its requests, with a part of the
+data. Figures mean something on a quiet machine only: look at `uptime` first.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server, start_seaweed
 
 from benchmarks import data, measure, report
-from benchmarks.legs import ALL, LEGS, Ground, Leg
-from benchmarks.report import Sample
-from benchmarks.tools import TOOLS, program
+from benchmarks.figures import Sample
+from benchmarks.legs import LEGS, Ground, Leg
+from benchmarks.tools import TOOLS, Tool, program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+WORKS = tuple(data.works(1, 1))
+NOT_COUNTED = "huge"
+"""The proxy would carry all its bytes to find what `large` shows."""
 VOLUMES = 7
 """What SeaweedFS writes to at once by itself; fewer would measure the server's queue."""
 
+Servers = tuple[S3Server, S3Server]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and publish when asked; 1 when a tool gave a wrong answer."""
+    """Measure, print, and publish when asked; 1 when portabl gave a wrong answer."""
     options = _options(arguments)
+    if options.render:
+        report.render(PAGE)
+        return 0
     works = data.works(options.small_objects, options.large_mib)
     pairs = [(LEGS[name], works[w]) for name in options.legs for w in LEGS[name].works if w in options.works]
-    start = report.machine()
-    samples: list[Sample] = []
+    name = report.now()
+    run = {"machine": report.machine(), "versions": report.versions(), "rounds": options.rounds}
     servers = (start_seaweed("weed-a", VOLUMES), start_seaweed("weed-b", VOLUMES))
     try:
-        with _endpoints(servers, options) as endpoints:
-            for leg, work in pairs:
-                samples += _measure(leg, work, servers, endpoints, options)
+        parts = [_part(leg, work, servers, options) | {"run": name} for leg, work in pairs]
     finally:
         for server in servers:
             server.stop()
-    doc = report.document(samples, pairs, options, measure.help_seconds(program("portabl"))) | {"machine": start}
-    print(report.tables(doc))
+    doc = {"runs": {name: run}, "help_seconds": measure.help_seconds(program("portabl")), "parts": parts}
+    print(report.tables(doc, PAGE))
     if options.json:
         report.write_json(doc, options.json)
     if options.publish:
         report.publish(doc, PAGE)
-    return int(any(sample.wrong for sample in samples))
+    return int(any(s["wrong"] for part in parts for s in part["samples"] if s["tool"] == "portabl"))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="times every tool is run on every work (default 3)")
-    parser.add_argument("--legs", type=_names(*LEGS), default=tuple(LEGS), metavar="NAMES", help=",".join(LEGS))
-    parser.add_argument("--works", type=_names(*ALL), default=ALL, metavar="NAMES", help=",".join(ALL))
-    parser.add_argument("--tools", type=_names(*TOOLS), default=tuple(TOOLS), metavar="NAMES", help=",".join(TOOLS))
-    parser.add_argument("--small-objects", type=int, default=10_000, metavar="N")
-    parser.add_argument("--large-mib", type=int, default=256, metavar="N")
-    parser.add_argument(
-        "--latency", type=float, default=0.0, metavar="SECONDS", help="every answer comes so much later"
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="legs and their works:\n" + "\n".join(f"  {_shown(leg)}" for leg in LEGS.values()),
     )
-    parser.add_argument("--slow-down", type=float, default=0.0, metavar="SHARE", help="so many requests answer 503")
+    parser.add_argument("--rounds", type=int, default=2, help="times every tuned tool is run (default %(default)s)")
+    parser.add_argument("--legs", type=_names(*LEGS), default=tuple(LEGS), metavar="NAMES", help=",".join(LEGS))
+    parser.add_argument("--works", type=_names(*WORKS), default=WORKS, metavar="NAMES", help=",".join(WORKS))
+    parser.add_argument("--tools", type=_names(*TOOLS), default=tuple(TOOLS), metavar="NAMES", help=",".join(TOOLS))
+    parser.add_argument("--small-objects", type=int, default=10_000, metavar="N", help="default %(default)s")
+    parser.add_argument("--large-mib", type=int, default=256, metavar="N", help="default %(default)s")
+    parser.add_argument("--no-requests", action="store_true", help="do not count requests")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--publish", action="store_true", help="write them into docs/performance.md and .json")
-    return parser.parse_args(arguments)
+    parser.add_argument("--publish", action="store_true", help="put what was measured into docs/performance.*")
+    parser.add_argument("--render", action="store_true", help="only write docs/performance.md and .svg anew")
+    options = parser.parse_args(arguments)
+    if options.publish and set(options.tools) != set(TOOLS):
+        parser.error("--publish takes all tools: they are compared within one run")
+    return options
 
 
-@contextlib.contextmanager
-def _endpoints(servers: tuple[S3Server, S3Server], options: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """Where tools find the servers: directly, or behind a proxy that is late or asks to slow down."""
-    if not (options.latency or options.slow_down):
-        yield servers[0].endpoint, servers[1].endpoint
-        return
-    with contextlib.ExitStack() as stack:
-        proxies = [stack.enter_context(FaultProxy(server.endpoint)) for server in servers]
-        for proxy in proxies:
-            if options.slow_down:
-                proxy.add(Fault("status", status=503, share=options.slow_down))
-            if options.latency:
-                proxy.add(Fault("delay", seconds=options.latency))
-        yield proxies[0].endpoint, proxies[1].endpoint
+def _shown(leg: Leg) -> str:
+    return f"{leg.name:10} {', '.join(leg.works)}: {leg.title}"
 
 
 def _names(*known: str) -> Callable[[str], tuple[str, ...]]:
@@ -91,37 +94,59 @@ def _names(*known: str) -> Callable[[str], tuple[str, ...]]:
         names = tuple(text.split(","))
         if unknown := set(names) - set(known):
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there is {', '.join(known)}")
-        return names
+        return tuple(name for name in known if name in names)
 
     return split
 
 
-def _measure(
-    leg: Leg,
-    work: data.Work,
-    servers: tuple[S3Server, S3Server],
-    endpoints: tuple[str, str],
-    options: argparse.Namespace,
-) -> list[Sample]:
-    """Every tool that can do it, in turn; who goes first changes from round to round."""
-    names = [name for name in options.tools if leg.takes(TOOLS[name])]
+def _part(leg: Leg, work: data.Work, servers: Servers, options: argparse.Namespace) -> dict[str, Any]:
+    """One work on one leg with every tool that can do it."""
+    tools = [TOOLS[name] for name in options.tools if leg.takes(TOOLS[name])]
+    samples = _timed(leg, work, servers, tools, options.rounds)
+    counted = not (options.no_requests or leg.far or work.name in NOT_COUNTED)
+    return {
+        "leg": leg.name,
+        "work": work.name,
+        "title": f"{work.title}: {leg.title}",
+        "objects": len(work.sizes),
+        "bytes": work.size,
+        "latency": leg.latency,
+        "samples": [asdict(sample) for sample in samples],
+        "requests": _counted(leg, work, servers, [tool for tool in tools if tool.tuned]) if counted else {},
+    }
+
+
+def _timed(leg: Leg, work: data.Work, servers: Servers, tools: list[Tool], rounds: int) -> list[Sample]:
+    """Every tool in turn; who goes first changes from round to round."""
     samples = []
-    with Ground(leg, work, servers, endpoints) as ground:
-        for number in range(options.rounds):
-            turn = number % len(names)
-            for name in (*names[turn:], *names[:turn]):
-                samples.append(ground.run(TOOLS[name], number))
-                _say(samples[-1])
+    with Ground(leg, work, servers) as ground:
+        for number in range(rounds):
+            taking = [tool for tool in tools if tool.tuned or number == 0]
+            turn = number % len(taking)
+            ground.begin(taking, number)
+            for tool in (*taking[turn:], *taking[:turn]):
+                samples.append(ground.run(tool, number))
+                _say(leg, work, samples[-1])
     return samples
 
 
-def _say(sample: Sample) -> None:
+def _counted(leg: Leg, work: data.Work, servers: Servers, tools: list[Tool]) -> dict[str, Any]:
+    """Requests by tool and kind, with a part of the work."""
+    part = work.part()
+    kinds = {}
+    with Ground(leg, part, servers, counted=True) as ground:
+        ground.begin(tools, 0)
+        for tool in tools:
+            found, sample = ground.count(tool)
+            _say(leg, part, sample, f"requests {dict(found)}")
+            kinds[tool.name] = dict(sorted(found.items()))
+    return {"objects": len(part.sizes), "kinds": kinds}
+
+
+def _say(leg: Leg, work: data.Work, sample: Sample, more: str = "") -> None:
     figures = f"{sample.wall:7.2f} s wall {sample.cpu:7.2f} s CPU {sample.memory / data.MIB:5.0f} MiB"
-    print(
-        f"{sample.leg} {sample.work} {sample.round} {sample.tool:13}{figures}  {sample.wrong}",
-        file=sys.stderr,
-        flush=True,
-    )
+    line = f"{leg.name} {work.name} {sample.round} {sample.tool:13}{figures}  {more}{sample.wrong}"
+    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

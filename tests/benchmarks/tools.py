@@ -59,6 +59,7 @@ Start = Callable[[Verb, Spot, Spot, Path], Run]
 class Tool:
     """``start`` makes the run from what is asked, source, target and a directory that lasts as long as the target.
     ``version`` asks the program. ``does``: what it can be asked for; ``sides``: "s3", or "local" for one local side.
+    ``tuned``: at its best; one that is not is run in the first round only, and never behind a proxy.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Tool:
     version: tuple[str, ...]
     does: tuple[Verb, ...] = tuple(Verb)
     sides: tuple[str, ...] = ("s3", "local")
+    tuned: bool = True
 
 
 def program(name: str) -> str:
@@ -139,7 +141,8 @@ def _juicefs(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
         for spot in (source, target)
     ]
     variables = {"MINIO_ACCESS_KEY": servers[0].access_key, "MINIO_SECRET_KEY": servers[0].secret_key}
-    return Run((program("juicefs"), "sync", "-p", JUICEFS_THREADS, "--no-https", *urls), variables)
+    newer = ("--update",) if verb is Verb.AGAIN else ()  # else it looks at sizes only
+    return Run((program("juicefs"), "sync", "-p", JUICEFS_THREADS, "--no-https", *newer, *urls), variables)
 
 
 def _s5cmd(verb: Verb, source: Spot, target: Spot, scratch: Path) -> Run:
@@ -158,7 +161,7 @@ TOOLS = {
     for tool in (
         Tool("portabl", "`portabl`", _portabl, ("portabl", "--version")),
         Tool("rclone-tuned", f"`rclone {' '.join(RCLONE_TUNED)}`", _rclone(*RCLONE_TUNED), ("rclone", "version")),
-        Tool("rclone", "`rclone`", _rclone(), ("rclone", "version")),
+        Tool("rclone", "`rclone`", _rclone(), ("rclone", "version"), tuned=False),
         Tool("juicefs", f"`juicefs sync -p {JUICEFS_THREADS}`", _juicefs, ("juicefs", "version"), COPIES),
         Tool("s5cmd", "`s5cmd cp`", _s5cmd, ("s5cmd", "version"), (Verb.COPY,), ("local",)),
     )

@@ -16,6 +16,7 @@ import random
 import select
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ class Fault:
     * "cut": end the connection after ``after`` bytes of the body, of the answer or, with ``up``, of the request;
       a reset, or with ``gently`` an orderly end.
     * "lose": deliver the request and wait for the whole answer, then end the connection without giving it.
-    * "delay": wait ``seconds``, then go on as usual.  "stall": after ``after`` bytes of the answer say nothing more.
+    * "delay": wait ``seconds``, then go on as usual, but with bodies no faster than ``rate`` bytes a second (0: as fast
+      as they come), in each direction by itself.  "stall": after ``after`` bytes of the answer say nothing more.
     * "down": from this request on refuse every connection, until `FaultProxy.mend`.
     * "behead": end the connection, by a reset, in the middle of the answer's headers.
     * "call": call ``call()``, then go on as usual. With ``alone`` every request under way is answered before, and new
@@ -63,6 +65,7 @@ class Fault:
     up: bool = False
     gently: bool = False
     seconds: float = 0.0
+    rate: float = 0.0
     rewrite: Callable[[bytes], bytes] = bytes
     call: Callable[[], object] = lambda: None
     alone: bool = False
@@ -256,7 +259,7 @@ class _Exchange:
             return False
         up = fault if fault and fault.up else None
         pieces = request_pieces(request, self.client)
-        for data in _spoiled(pieces, up):
+        for data in _spoiled(_paced(pieces, fault), up):
             if data is None and up:
                 self._end(up)
                 return False
@@ -296,7 +299,7 @@ class _Exchange:
             self.client.sock.sendall(answer.raw[: len(answer.raw) // 2])
             return self._end(down)
         self.client.sock.sendall(answer.raw)
-        for data in _spoiled(pieces, down):
+        for data in _spoiled(_paced(pieces, fault), down):
             if data is None and down:
                 return self._stall() if down.action == "stall" else self._end(down)
             self.client.sock.sendall(data or b"")
@@ -342,6 +345,16 @@ class _Exchange:
         if not fault.gently:
             self.client.reset()
         return False
+
+
+def _paced(pieces: Iterator[tuple[bytes, bool]], fault: Fault | None) -> Iterator[tuple[bytes, bool]]:
+    """The same pieces, no faster than a fault says."""
+    began, size = time.monotonic(), 0
+    for raw, payload in pieces:
+        yield raw, payload
+        size += len(raw)
+        if fault and fault.rate:
+            time.sleep(max(0.0, began + size / fault.rate - time.monotonic()))
 
 
 def _spoiled(pieces: Iterator[tuple[bytes, bool]], fault: Fault | None) -> Iterator[bytes | None]:
