@@ -18,6 +18,7 @@ from portabl.archive import Archive, kind_of, opened, top_of
 from portabl.budget import Budget
 from portabl.errors import Changed, Corrupt, Interrupted, StorageError
 from portabl.files import Files
+from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.manifest import Manifest, ManifestWriter
 from portabl.model import Content, Entry, Proof, Record, Seen, Written
@@ -100,10 +101,19 @@ class Pump:
 class PayloadWriter:
     """Writes every object of a source into an archive, and its record into a manifest."""
 
-    def __init__(self, source: Storage, archive: Archive, top: str, progress: Progress, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        source: Storage,
+        archive: Archive,
+        top: str,
+        guise: Guise | None,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
         self._source = source
         self._archive = archive
         self._top = top
+        self._tell = guise.tell if guise else lambda record: record
         self._progress = progress
         self._stop = stop
         self.tally = Tally()
@@ -116,7 +126,7 @@ class PayloadWriter:
             for piece in pieces:
                 if self._stop.is_set():
                     raise Interrupted("stopped; an archive cannot be continued, the same command begins it anew")
-                made = self._object(names.of(piece.entry.key).decode("utf-8"), piece, pieces)
+                made = self._tell(self._object(names.of(piece.entry.key).decode("utf-8"), piece, pieces))
                 self.losses.add(made)
                 manifest.add(records.encode(made), made)
                 self._progress.advance(1, made.size)
@@ -162,7 +172,7 @@ class PayloadWriter:
             except Changed:
                 if attempt == ATTEMPTS:
                     raise
-                now = self._source.stat(entry.key)
+                now = self._source.look(entry)
                 if now.size > 2 * PIECE:
                     raise
                 entry = replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
@@ -235,6 +245,7 @@ class Maker:
     decision: Decision
     source: Watched
     names: Names
+    guise: Guise | None
     files: Files
     name: str
     threads: int
@@ -279,7 +290,7 @@ class Maker:
         self, made: Archive, local: Files, document: Document, evidence: Mapping[str, bytes], proof: Proof
     ) -> Report:
         top = top_of(self.name)
-        writer = PayloadWriter(self.source, made, top, self.progress, self.stop)
+        writer = PayloadWriter(self.source, made, top, self.guise, self.progress, self.stop)
         with ManifestWriter(Files.at(f"{local.url}/{MANIFEST}")) as manifest:
             writer.write(self.names, manifest, self.threads)
             loaded = manifest.finish(self._document(document, writer, proof))
@@ -301,6 +312,7 @@ class Maker:
             "started": document.started,
             "finished": utc_now(),
             **self.decision.document(),
+            **(self.guise.document if self.guise else {}),
         }
 
     def _report(self, writer: PayloadWriter, loaded: Manifest, proof: Proof) -> Report:
@@ -312,6 +324,7 @@ class Maker:
             target=self._place,
             proof=str(proof),
             objects=objects,
+            delete_markers=loaded.counts["delete_markers"],
             bytes=loaded.counts["bytes"],
             copied=writer.tally.copied,
             bytes_copied=writer.tally.bytes_copied,

@@ -28,7 +28,7 @@ from portabl.state import Pass
 from portabl.storage import Storage
 from portabl.tally import Tally
 from portabl.tasks import finish
-from portabl.transfer import ATTEMPTS, SINGLE_MAX, Mover, record
+from portabl.transfer import ATTEMPTS, SINGLE_MAX, Mover, check_restore, record, with_losses_of
 
 INLINE = 1_000
 """A history with more versions is carried while nothing else is planned, so that few such are held at once."""
@@ -81,31 +81,35 @@ class HistoryMover:
         self._source.__exit__()
         self._target.__exit__()
 
-    def carry(self, entry: Entry, there: Entry | None, previous: str) -> tuple[Record, bool]:
+    def carry(
+        self, entry: Entry, there: Entry | None, previous: str, restore: Record | None = None
+    ) -> tuple[Record, bool]:
         """Make ``entry`` the next version at the target, unless it is there as ``there``; and whether it was written.
 
-        ``previous``: the version it comes after, "" for the first. Raises StorageError, Interrupted.
+        ``previous``: the version it comes after, "" for the first. ``restore``: what a manifest says of it.
+        Raises StorageError, Interrupted.
         """
         if there is not None:
-            return self._adopted(entry, there), False
+            return self._adopted(entry, there, restore), False
         if entry.delete_marker:
             written = self._mover.target.append(entry.key, None, Metadata(), previous)
             return _deletion(entry, written), True
-        found = self._large_one(entry, previous) if entry.size > SINGLE_MAX else self._small_one(entry, previous)
+        large = entry.size > SINGLE_MAX
+        found = self._large_one(entry, previous, restore) if large else self._small_one(entry, previous, restore)
         assert found.target is not None
         if not found.target.version:  # Ceph does not say which version a finished upload has become
             found = replace(found, target=self._named(entry, found.target, previous))
         return replace(found, ordinal=entry.ordinal), True
 
-    def _small_one(self, entry: Entry, previous: str) -> Record:
+    def _small_one(self, entry: Entry, previous: str, restore: Record | None) -> Record:
         for _ in range(ATTEMPTS - 1):
             try:
-                return self._once(entry, previous)
+                return self._once(entry, previous, restore)
             except Corrupt:
                 continue
-        return self._once(entry, previous)
+        return self._once(entry, previous, restore)
 
-    def _once(self, entry: Entry, previous: str) -> Record:
+    def _once(self, entry: Entry, previous: str, restore: Record | None) -> Record:
         mover = self._mover
         mover.budget.take(entry.size)
         try:
@@ -115,7 +119,9 @@ class HistoryMover:
             body = checksum.body(content.data, md5=True)
             digests = {"sha256": body.sha256, "md5": body.md5}
             checksum.confirm(content.info.digests, digests, entry.key, mover.source.name)
-            metadata = content.info.metadata
+            check_restore(restore, entry, body.sha256)
+            metadata = restore.metadata if restore else content.info.metadata
+            info = with_losses_of(restore, content.info)
             known = beyond(mover.target.capabilities, metadata)
             sent = without(metadata, known)
             written = mover.guard.write(
@@ -125,14 +131,14 @@ class HistoryMover:
             )
         finally:
             mover.budget.give(entry.size)
-        done = finish(mover.finishing(entry, body.sha256, content.info, metadata, written, known)).record
+        done = finish(mover.finishing(entry, body.sha256, info, metadata, written, known)).record
         assert done is not None
         return done
 
-    def _large_one(self, entry: Entry, previous: str) -> Record:
+    def _large_one(self, entry: Entry, previous: str, restore: Record | None) -> Record:
         """In parts: an upload becomes a version once, however often its end is asked for."""
         on_top = replace(entry, version=previous) if previous else None
-        done = self._large(self._mover, Step(Action.COPY, entry, on_top), entry).record
+        done = self._large(self._mover, Step(Action.COPY, entry, on_top, restore=restore), entry).record
         assert done is not None
         return done
 
@@ -143,7 +149,7 @@ class HistoryMover:
             raise Changed("something else writes to this key", key=entry.key, storage=self._mover.target.name)
         return replace(seen, version=there[-1].version)
 
-    def _adopted(self, entry: Entry, there: Entry) -> Record:
+    def _adopted(self, entry: Entry, there: Entry, restore: Record | None) -> Record:
         """The record of a version that is there already, by its bytes. Raises Changed when it is another one."""
         if entry.delete_marker and there.delete_marker:
             return _deletion(entry, Written("", there.version))
@@ -152,11 +158,13 @@ class HistoryMover:
         ours, theirs = self._source.read(entry), self._target.read(there)
         if ours.sha256 != theirs.sha256:
             raise Changed(OTHER_HISTORY, key=entry.key, storage=self._mover.target.name)
-        metadata = ours.info.metadata
+        check_restore(restore, entry, ours.sha256)
+        metadata = restore.metadata if restore else ours.info.metadata
+        info = with_losses_of(restore, ours.info)
         known = beyond(self._mover.target.capabilities, metadata)
         losses = (*known, *read_back(without(metadata, known), theirs.info))
         written = Written(there.etag, there.version)
-        return replace(record(entry, ours.sha256, ours.info, metadata, written, losses), ordinal=entry.ordinal)
+        return replace(record(entry, ours.sha256, info, metadata, written, losses), ordinal=entry.ordinal)
 
 
 def _deletion(entry: Entry, written: Written) -> Record:
@@ -265,7 +273,7 @@ class HistoryStage:
             if self.halted():
                 raise Interrupted("stopped between two versions", key=step.key)
             there = step.target[number] if number < len(step.target) else None
-            done = self._next(entry, there, previous, reason)
+            done = self._next(entry, there, previous, reason, step.restore.get(entry.ordinal))
             shard.add(done)
             self._advance(entry)
             if done.target is None:
@@ -273,19 +281,19 @@ class HistoryStage:
             else:
                 previous = done.target.version
 
-    def _next(self, entry: Entry, there: Entry | None, previous: str, reason: str) -> Record:
+    def _next(self, entry: Entry, there: Entry | None, previous: str, reason: str, restore: Record | None) -> Record:
         """The record of one version; lost when it, or one before it, cannot be carried."""
         if reason or entry.problem:
-            return _lost(entry, reason or entry.problem)
+            return _lost(entry, reason or entry.problem, restore)
         try:
             if not entry.key.strip(b"/"):
                 self._mover.guard.refuse_unproven(entry.key)
-            done, written = self._versions.carry(entry, there, previous)
+            done, written = self._versions.carry(entry, there, previous, restore)
         except StorageError as error:
             if not error.passable:
                 raise
             self._breaker.failed(error)
-            return _lost(entry, error.message)
+            return _lost(entry, error.message, restore)
         self._breaker.worked()
         if written:
             self._tally.wrote(entry.size, replaced=bool(previous))
@@ -303,11 +311,12 @@ def _as_carried(known: Record) -> Record:
     return replace(known, losses=tuple(loss for loss in known.losses if loss.field != "history"))
 
 
-def _lost(entry: Entry, reason: str) -> Record:
+def _lost(entry: Entry, reason: str, restore: Record | None) -> Record:
     return Record(
         key=entry.key,
         size=entry.size,
-        sha256=None,
+        sha256=restore.sha256 if restore else None,
+        metadata=restore.metadata if restore else Metadata(),
         ordinal=entry.ordinal,
         delete_marker=entry.delete_marker,
         source=Seen(entry.etag, entry.modified, entry.version),

@@ -23,13 +23,14 @@ from portabl.errors import ContainerMissing, Interrupted, StorageError
 from portabl.files import Files
 from portabl.fleet import FIRST_LATE, Done
 from portabl.gate import Gate
+from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.judge import ARCHIVED
 from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, Spooled, VersionListing, ahead, until_ordered
 from portabl.migration import Earlier, Migration
 from portabl.model import Entry, Record
-from portabl.plan import Action, History, Line, Step, steps
+from portabl.plan import Action, History, Line, Step, newest, steps
 from portabl.plan import histories as planned_histories
 from portabl.policy import Decision
 from portabl.progress import NoProgress, Progress
@@ -63,7 +64,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
             places.not_mirrored_away(
                 target, migration.config, migration.state or str(default_root()), migration.manifest
             )
-        return _between(migration, source, target, decision, None, progress, stop)
+        return _between(migration, source, target, decision, None, None, progress, stop)
 
 
 def between(
@@ -73,6 +74,7 @@ def between(
     *,
     decision: Decision | None = None,
     earlier: Earlier | None = None,
+    guise: Guise | None = None,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
@@ -81,7 +83,7 @@ def between(
     ``decision``: what `Migration.decide` answered; asked for when it is not given.
     """
     alone = replace(migration, engine=Engine(processes=1), listers=1)  # other processes would open the locations anew
-    return _between(alone, source, target, decision or migration.decide(), earlier, progress, stop)
+    return _between(alone, source, target, decision or migration.decide(), earlier, guise, progress, stop)
 
 
 def _between(
@@ -90,6 +92,7 @@ def _between(
     target: Storage,
     decision: Decision,
     earlier: Earlier | None,
+    guise: Guise | None,
     progress: Progress | None,
     stop: threading.Event | None,
 ) -> Report:
@@ -100,12 +103,12 @@ def _between(
         histories.check(source, target)
     if migration.dry_run:
         with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
-            return _Run(migration, decision, source, target, scratch, progress, stop, earlier).rehearse()
+            return _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise).rehearse()
     target.check(write=True)
     with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
         job.tidy()
         job.compact()
-        report = _Run(migration, decision, source, target, scratch, progress, stop, earlier).perform(job)
+        report = _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise).perform(job)
         if migration.forget and report.exit_code == 0:
             job.dissolve()
         return report
@@ -141,6 +144,7 @@ class _Run:
         progress: Progress,
         stop: threading.Event,
         earlier: Earlier | None = None,
+        guise: Guise | None = None,
     ) -> None:
         self._migration = migration
         self._decision = decision
@@ -150,6 +154,7 @@ class _Run:
         self._progress = progress
         self._stop = stop
         self._earlier = earlier
+        self._guise = guise
         self._began = time.monotonic()
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
@@ -310,7 +315,8 @@ class _Run:
         return steps(source, self._target_listing, known, self._restored(), earlier)
 
     def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
-        return planned_histories(ahead(self._source_listing, self._expect), self._target_listing, known)
+        source = ahead(self._source_listing, self._expect)
+        return planned_histories(source, self._target_listing, known, self._restored())
 
     def _expect(self, objects: int) -> None:
         self._planned = objects
@@ -321,7 +327,8 @@ class _Run:
             return None
         loaded = manifests.load(registry.files(self._migration.restore, self._migration.config))
         keep = Filter.of(self._migration.include, self._migration.exclude)
-        return (record for _, record in loaded.records() if keep.admits(record.key))
+        wanted = (record for _, record in loaded.records() if keep.admits(record.key))
+        return wanted if self._migration.all_versions else newest(wanted)
 
     # prove > manifest
 
@@ -343,11 +350,17 @@ class _Run:
             manifests.ManifestWriter(files, replace=True) as writer,
         ):
             for finding in checker.check(run.lines(), self._target_listing, extra):
-                line, record = _amended(finding)
+                line, record = self._told(_amended(finding))
                 losses.add(record)
                 writer.add(line, record)
                 self._progress.advance(1, record.size)
             return writer.finish(self._document(losses)), losses
+
+    def _told(self, line: Line) -> Line:
+        if self._guise is None:
+            return line
+        told = self._guise.tell(line[1])
+        return records.encode(told), told
 
     def _checker(self) -> Checker:
         migration = self._migration
@@ -378,6 +391,7 @@ class _Run:
             "started": self._started,
             "finished": utc_now(),
             **self._decision.document(),
+            **(self._guise.document if self._guise else {}),
         }
 
     def _sweep_uploads(self, job: Job) -> None:

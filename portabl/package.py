@@ -20,8 +20,9 @@ from portabl import archive, places, registry
 from portabl import manifest as manifests
 from portabl.archive_export import Maker
 from portabl.encryption import described, recipients_of
-from portabl.errors import ContainerMissing, NotFound, UsageError
+from portabl.errors import ContainerMissing, NotFound, PortablError, UsageError
 from portabl.files import Files
+from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.keys import plain, show
 from portabl.listing import Filter, Listing, until_ordered
@@ -36,14 +37,16 @@ from portabl.package_format import (
     PAYLOAD,
     REMOVING,
     UNFINISHED,
+    VERSIONS,
     Document,
     finish,
     finished,
     load,
 )
-from portabl.package_names import Names, canonical
+from portabl.package_names import Names
 from portabl.package_place import below, is_package, package_of, payload_of
 from portabl.package_reading import Restore, restore, verify
+from portabl.package_versions import Flattened, as_carried, folded, names_of, real_key
 from portabl.package_writing import Describer
 from portabl.payload import Payload, Watched
 from portabl.policy import Decision, Policy
@@ -65,6 +68,7 @@ class Export:
     ``layout``: "mirror" or "bag". ``since``: an earlier package of the same source; what has not changed since is taken
     from there. ``evidence``: local files to put into ``provider/``, such as label credentials.
     ``recipients``: public keys of age (or files of them) that the payload is encrypted to; none leaves it as it is.
+    ``versions``: "current", or "all" for every version and deletion of each key (see `portabl.package_versions`).
     The rest is as in `portabl.migrate.Migration`.
     """
 
@@ -88,10 +92,17 @@ class Export:
     policy_override: str = ""
     recipients: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
+    versions: str = "current"
+
+    @property
+    def all_versions(self) -> bool:
+        """Whether histories are exported, not only what is current."""
+        return self.versions == "all"
 
     def options(self) -> dict[str, str]:
         """What is asked of the source: to name what a package does not hold, too."""
         wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks, "acl": "report", "lock": "report"}
+        wanted["versions"] = self.versions
         return {name: value for name, value in wanted.items() if value}
 
 
@@ -101,28 +112,47 @@ def export(job: Export, *, progress: Progress | None = None, stop: threading.Eve
     Exit code 0 of the report: everything is in the package and proven. Raises as `portabl.migrate.migrate`, UsageError
     when something else is at the target already, ManifestError when the package named by ``since`` cannot be relied on.
     """
-    if job.layout not in LAYOUTS:
-        raise UsageError(f"unknown layout `{plain(job.layout)}`", hint=f"known: {', '.join(LAYOUTS)}")
-    if archive.kind_of(job.target):
-        return _export_archive(job, progress or NoProgress(), stop or threading.Event())
+    for name, asked, known in (("layout", job.layout, LAYOUTS), ("kind of versions", job.versions, VERSIONS)):
+        if asked not in known:
+            raise UsageError(f"unknown {name} `{plain(asked)}`", hint=f"known: {', '.join(known)}")
+    make = _export_archive if archive.kind_of(job.target) else _export
+    try:
+        return _told(job, make(job, progress or NoProgress(), stop or threading.Event()))
+    except PortablError as error:
+        if job.all_versions and error.key is not None:
+            error.key = real_key(error.key)
+        raise
+
+
+def _told(job: Export, report: Report) -> Report:
+    """The same, with keys as the source has them."""
+    if not job.all_versions:
+        return report
+    losses = (replace(group, examples=tuple(map(real_key, group.examples))) for group in report.losses)
+    return replace(report, losses=tuple(losses))
+
+
+def _export(job: Export, progress: Progress, stop: threading.Event) -> Report:
     job = replace(job, recipients=recipients_of(job.recipients))
     if job.recipients and job.proof is Proof.READBACK:
         hint = "export with `--proof ingest`, then `portabl verify` it where the secret key is, with `--identity`"
         raise UsageError("what is encrypted cannot be read back without the secret key", hint=hint)
     decision = decide(job)
-    names, keep = Names(), Filter.of(job.include, job.exclude)
+    names = names_of(job.versions)
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
     files = registry.files(job.target, job.config)
     with (
         registry.open_location(
             job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
         ) as opened,
-        Watched(opened, names, keep) as source,
+        _watched(job, opened, names) as source,
         payload_of(job.target, job.config, names, job.threads, pacer=pacer, recipients=job.recipients) as payload,
         _earlier(job, opened) as earlier,
     ):
         migration = _migration(job)
-        run = functools.partial(between, decision=decision, earlier=earlier, progress=progress, stop=stop)
+        run = functools.partial(
+            between, decision=decision, earlier=earlier, guise=_guise(job), progress=progress, stop=stop
+        )
         if job.dry_run:
             return run(migration, source, payload)
         _apart(job, source)
@@ -139,6 +169,18 @@ def decide(job: Export) -> Decision:
     return _migration(job).decide()
 
 
+def _watched(job: Export, opened: Storage, names: Names) -> Watched:
+    keep = Filter.of(job.include, job.exclude)
+    return Watched(Flattened(opened, keep), names, Filter()) if job.all_versions else Watched(opened, names, keep)
+
+
+def _guise(job: Export) -> Guise | None:
+    if not job.all_versions:
+        return None
+    filters = {"include": list(job.include), "exclude": list(job.exclude)}
+    return Guise(folded, {"filters": filters, "versions": "all"})
+
+
 def _migration(job: Export) -> Migration:
     return Migration(
         source=job.source,
@@ -147,8 +189,8 @@ def _migration(job: Export) -> Migration:
         proof=job.proof,
         policy=job.policy,
         policy_override=job.policy_override,
-        include=job.include,
-        exclude=job.exclude,
+        include=() if job.all_versions else job.include,  # the source of all versions has passed them
+        exclude=() if job.all_versions else job.exclude,
         dry_run=job.dry_run,
         mirror=True,  # what an interrupted run left of objects that are gone since
         threads=job.threads,
@@ -191,6 +233,7 @@ def _unfinished(job: Export, source: Storage) -> Document:
         started=utc_now(),
         include=tuple(map(plain, job.include)),
         exclude=tuple(map(plain, job.exclude)),
+        versions=job.versions,
         encryption=described(job.recipients),
     )
 
@@ -200,7 +243,7 @@ def _continue(files: Files, document: Document) -> None:
     if there.state == COMPLETE:
         hint = "a package is never changed: choose another place, and give this one with `--since` to copy only changes"
         raise UsageError("there is a finished package here already", storage=files.url, hint=hint)
-    same = ("origin", "source", "layout", "include", "exclude", "encryption")
+    same = ("origin", "source", "layout", "include", "exclude", "versions", "encryption")
     if there.state == REMOVING or any(getattr(there, name) != getattr(document, name) for name in same):
         hint = "choose another place, or remove this one first"
         raise UsageError("there is another export's package here", storage=files.url, hint=hint)
@@ -222,7 +265,8 @@ def _empty(location: str, config: Config) -> None:
 def origin(source: Storage, job: Export) -> str:
     """What makes a package one of the same source: the place itself, and how its objects were read."""
     where, prefix = source.place
-    text = json.dumps([where, prefix.hex(), job.storage_class, job.symlinks])
+    how = [job.storage_class, job.symlinks, *(["all versions"] if job.all_versions else [])]
+    text = json.dumps([where, prefix.hex(), *how])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -230,14 +274,14 @@ def _cleared(job: Export, payload: Payload) -> bool:
     """Remove what an interrupted run left that has no place in the package now: bodies of objects that are gone, and
     bodies under another name, because a key that needed their name came or went. Whether there was anything.
     """
-    loaded = manifests.load(registry.files(below(job.target, MANIFEST), job.config))
+    loaded = as_carried(manifests.load(registry.files(below(job.target, MANIFEST), job.config)))
     inner, wrong = payload.inner, list[bytes]()
     with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
         extra = lambda entry: wrong.append(payload.names.of(entry.key))  # noqa: E731
         for _ in pairs(loaded.records(), Listing(payload, Filter(), scratch), extra):
             pass
     for name in (entry.key for entry in inner.entries()):
-        if canonical(name) and payload.names.of(Names().learn(name)) != name:
+        if payload.names.canonical(name) and payload.names.of(names_of(job.versions).learn(name)) != name:
             wrong.append(name)
     for name in wrong:
         inner.delete(name)
@@ -305,10 +349,10 @@ def _earlier(job: Export, source: Storage) -> Iterator[Earlier | None]:
         raise UsageError(f"{plain(registry.safe_url(job.since))} is encrypted in another way", hint=hint)
     loaded = manifests.load(registry.files(below(location, MANIFEST), job.config))
     loaded.check_segments()
-    names = Names()
+    names = names_of(job.versions)
 
     def lines() -> Iterator[tuple[bytes, Any]]:
-        for line, record in loaded.records():
+        for line, record in as_carried(loaded).records():
             names.see(record.key)
             yield line, record
 
@@ -334,18 +378,18 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
         hint = "choose another name, or remove it first"
         raise UsageError("there is a file of this name already", storage=files.url, hint=hint)
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
-    keep, names = Filter.of(job.include, job.exclude), Names()
+    names = names_of(job.versions)
     with (
         registry.open_location(
             job.source, job.config, threads=job.threads, options=job.options(), pacer=pacer
         ) as opened,
-        Watched(opened, names, keep) as watched,
+        _watched(job, opened, names) as watched,
     ):
         with registry.open_location(folder, job.config) as place:
             places.outside(place, watched)
         watched.check(write=False)
         document = _unfinished(job, opened)
-        maker = Maker(decision, watched, names, files, name, job.threads, progress, stop)
+        maker = Maker(decision, watched, names, _guise(job), files, name, job.threads, progress, stop)
         if job.dry_run:
             return maker.rehearse()
         return until_ordered(lambda: maker.make(document, _evidence(job), job.proof))

@@ -41,10 +41,16 @@ def _inside(document: Document) -> str:
         else ""
     )
     sealed = "                        ENCRYPTED, see below\n" if document.encryption else ""
+    versions = ""
+    if document.all_versions:
+        versions = (
+            "                        EVERY VERSION is a file of its own: NAME!v1 is the oldest;\n"
+            "                        a deletion is an empty file such as NAME!v2-deleted\n"
+        )
     return f"""WHAT IS INSIDE
 
     data/               the objects, one file each, named by their keys
-{sealed}    names.jsonl         keys that are no safe file name, and the name each has in data/ instead
+{versions}{sealed}    names.jsonl         keys that are no safe file name, and the name each has in data/ instead
     manifest/           what each object is: key, size, SHA-256, headers, metadata, tags
     SHA256SUMS          SHA-256 of every file in data/
     package.json        facts about this package, for programs

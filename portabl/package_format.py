@@ -37,6 +37,7 @@ SUMS = "SHA256SUMS"
 NAMES = "names.jsonl"
 README = "README.txt"
 LAYOUTS = ("mirror", "bag")
+VERSIONS = ("current", "all")
 DOCUMENT_BYTES_MAX = 16 * 2**20
 
 UNFINISHED, COMPLETE, INCOMPLETE, REMOVING = "unfinished", "complete", "incomplete", "removing"
@@ -48,7 +49,8 @@ class Document:
     """package.json. ``objects``, ``bytes``: of the source; ``files``: SHA-256 by name, of every file here that is
     neither payload nor segment of the manifest. ``origin``: hash of the source's place and of how it was read, to
     know another package of the same source by. ``since``: the package that unchanged payload was shared with, "" for
-    none. Times are UTC, RFC 3339. ``encryption``: how payload files are encrypted, empty when they are not.
+    none. Times are UTC, RFC 3339. ``versions``: "all" when every version of each key is in it, else "current".
+    ``encryption``: how payload files are encrypted, empty when they are not.
     """
 
     state: str
@@ -66,8 +68,14 @@ class Document:
     proof: str = ""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    versions: str = "current"
     encryption: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def all_versions(self) -> bool:
+        """Whether the package holds histories, not only what was current."""
+        return self.versions == "all"
 
     @property
     def finished_package(self) -> bool:
@@ -111,13 +119,15 @@ def parse(data: bytes, where: str) -> Document:
         claimed = value.pop("document_sha256", None)
         if claimed != _hash(value):
             raise ManifestError(f"{NAME} was edited: document_sha256 does not match", storage=where)
+        value.setdefault("versions", "current")
         fields = {name: value[name] for name in Document.__dataclass_fields__}
     except (ValueError, KeyError, UnicodeError, RecursionError) as error:
         raise ManifestError(f"{NAME} is cut short or misshapen: {type(error).__name__}", storage=where) from error
     fields |= {name: tuple(fields[name]) for name in ("include", "exclude")}
     document = Document(**fields)
-    if document.state not in STATES or document.layout not in LAYOUTS:
-        raise ManifestError(f"{NAME} has an unknown state or layout", storage=where)
+    known = document.state in STATES and document.layout in LAYOUTS and document.versions in VERSIONS
+    if not known:
+        raise ManifestError(f"{NAME} has an unknown state, layout or kind of versions", storage=where)
     return document
 
 

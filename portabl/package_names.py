@@ -69,6 +69,10 @@ class Names:
             start = end + 1
         return decode(path)
 
+    def canonical(self, path: bytes) -> bool:
+        """Whether a path can be a name: the test that a file belongs into a payload."""
+        return canonical(path)
+
     def of(self, key: bytes) -> bytes:
         """The relative path of a key that was seen (or whose name was learned)."""
         *parents, base = key.split(b"/")
@@ -97,7 +101,7 @@ def decode(path: bytes) -> bytes:
 
 
 def canonical(path: bytes) -> bool:
-    """Whether `Names` could make this path: the test that a file belongs into a payload."""
+    """Whether `Names` could make this path."""
     try:
         key = decode(path)
     except ValueError:

@@ -45,7 +45,7 @@ def payload_of(
     if recipients:
         payload: Payload = Sealed(inner, names, Lock(recipients))
     elif key is not None and loaded is not None:
-        payload = Opened(inner, key, loaded)
+        payload = Opened(inner, key, names, loaded)
     else:
         payload = Payload(inner, names, learn=learn)
     with payload:

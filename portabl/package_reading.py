@@ -11,17 +11,20 @@ from portabl import manifest as manifests
 from portabl.encryption import Key
 from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
+from portabl.keys import plain
 from portabl.migrate import between
 from portabl.migration import Migration
 from portabl.model import Proof
-from portabl.package_format import MANIFEST, NAME, PAYLOAD, Document, finished
-from portabl.package_names import Names
+from portabl.package_format import MANIFEST, NAME, PAYLOAD, VERSIONS, Document, finished
 from portabl.package_place import below, payload_of
+from portabl.package_versions import Folded, as_carried, names_of
+from portabl.payload import Payload
 from portabl.policy import Decision, Policy
 from portabl.progress import Progress
 from portabl.providers import Config
 from portabl.report import Issue, Report, Verification
 from portabl.sealed import as_stored
+from portabl.storage import Storage
 from portabl.throttle import Pacer, Throttle
 from portabl.verify import Sample, against
 
@@ -32,6 +35,7 @@ PROOFS = (Proof.SIZE, Proof.READBACK)
 class Restore:
     """What is to be put back: a ``package`` to a ``target``, both locations.
 
+    ``versions``: "all" or "current" of a package of all versions; "" for what the package holds.
     ``identity``: path of the file with the secret key of an encrypted package. The rest is as in `Migration`.
     """
 
@@ -53,6 +57,7 @@ class Restore:
     identity: str = ""
     accept: tuple[str, ...] = ()
     card: str | None = None
+    versions: str = ""
 
 
 def restore(job: Restore, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
@@ -70,6 +75,7 @@ def restore(job: Restore, *, progress: Progress | None = None, stop: threading.E
 
 def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: threading.Event | None) -> Report:
     document = finished(registry.files(job.package, job.config))
+    versions = _versions(document, job)
     manifest = below(job.package, MANIFEST)
     migration = Migration(
         source=below(job.package, PAYLOAD),
@@ -86,24 +92,47 @@ def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: 
         storage_class=job.storage_class,
         accept=job.accept,
         card=job.card,
+        versions=versions,
     )
     pacer = Throttle.of(job.bandwidth, job.requests_per_second)
     loaded = manifests.load(registry.files(manifest, job.config))
     key = _key(document, job.identity, needed=True)
     with (
         payload_of(
-            job.package, job.config, Names(), job.threads, learn=True, pacer=pacer, key=key, loaded=loaded
-        ) as source,
+            job.package,
+            job.config,
+            names_of(document.versions),
+            job.threads,
+            learn=True,
+            pacer=pacer,
+            key=key,
+            loaded=as_carried(loaded),
+        ) as payload,
+        _with_versions(payload, document) as source,
         registry.open_location(
             job.target, job.config, threads=job.threads, options=migration.target_options(), pacer=pacer
         ) as target,
     ):
         report = between(migration, source, target, decision=decision, progress=progress, stop=stop)
-    whole = not (job.include or job.exclude or job.dry_run or report.interrupted or report.stopped)
+    partly = job.include or job.exclude or versions != document.versions
+    whole = not (partly or job.dry_run or report.interrupted or report.stopped)
     if whole and report.source_root != document.root:
         why = f"what was restored has the root {report.source_root}, the package {document.root}"
         return replace(report, complete=False, warnings=(*report.warnings, why))
     return report
+
+
+def _versions(document: Document, job: Restore) -> str:
+    """What is put back. Raises UsageError for what the package does not hold."""
+    if job.versions not in ("", *VERSIONS):
+        raise UsageError(f"unknown kind of versions `{plain(job.versions)}`", hint=f"known: {', '.join(VERSIONS)}")
+    if job.versions == "all" and not document.all_versions:
+        raise UsageError("this package holds one version of each object", hint="leave `--versions all` out")
+    return job.versions or document.versions
+
+
+def _with_versions(payload: Payload, document: Document) -> Storage:
+    return Folded(payload) if document.all_versions else payload
 
 
 def verify(
@@ -146,10 +175,16 @@ def _verify(
     proof = proof if proof in PROOFS else Proof.SIZE
     key = _key(document, identity, needed=False)
     blind = bool(document.encryption) and key is None
-    with payload_of(package, config, Names(), threads, learn=True, pacer=pacer, key=key, loaded=loaded) as payload:
+    names = names_of(document.versions)
+    with (
+        payload_of(
+            package, config, names, threads, learn=True, pacer=pacer, key=key, loaded=as_carried(loaded)
+        ) as payload,
+        _with_versions(payload, document) as place,
+    ):
         found = against(
             as_stored(loaded) if blind else loaded,
-            payload,
+            place,
             proof=proof,
             sample=sample,
             threads=threads,

@@ -17,6 +17,7 @@ from portabl.manifest import Manifest
 from portabl.package_docs import BAGIT, bag_info, readme
 from portabl.package_format import MANIFEST, NAME, NAMES, PAYLOAD, README, SUMS, Document
 from portabl.package_names import Names
+from portabl.package_versions import as_carried, names_of, version_of
 from portabl.records import at_target, sealed_as
 
 VERIFIERS = ("verify_package.py", "verify_manifest.py")
@@ -29,6 +30,7 @@ class Describer:
     def __init__(self, files: Files, loaded: Manifest) -> None:
         self._files = files
         self._loaded = loaded
+        self._versions = loaded.document.get("versions") == "all"
         self._digests: dict[str, str] = {}
         self.objects = 0
         self.bytes = 0
@@ -55,7 +57,7 @@ class Describer:
 
     def _lists(self, *, bag: bool) -> None:
         """One walk over the manifest; every check of it is done when the walk ends."""
-        names = Names()
+        names = names_of("all" if self._versions else "current")
         with self._writer(SUMS) as sums, self._writer(NAMES) as mapping:
             for line in self._lines(names, mapping):
                 sums(line)
@@ -65,19 +67,25 @@ class Describer:
                     out(chunk)
 
     def _lines(self, names: Names, mapping: Callable[[bytes], object]) -> Iterator[bytes]:
-        for _, record in self._loaded.records():
+        for _, record in as_carried(self._loaded).records():
             names.see(record.key)
-            if not at_target(record) or record.delete_marker or record.sha256 is None:
+            if not at_target(record) or record.sha256 is None:
                 continue
             name = names.of(record.key)
             if name != record.key:
-                pair = {"key": keys.to_json(record.key), "name": name.decode("utf-8")}
+                pair = self._pair(record.key) | {"name": name.decode("utf-8")}
                 mapping(json.dumps(pair, ensure_ascii=False).encode("utf-8") + b"\n")
             stored = sealed_as(record.target.version) if record.target else None
             sha256, size = stored or (record.sha256, record.size)
             self.objects += 1
             self.bytes += size
             yield f"{sha256}  {PAYLOAD}/".encode("ascii") + name + b"\n"
+
+    def _pair(self, key: bytes) -> dict[str, object]:
+        if not self._versions:
+            return {"key": keys.to_json(key)}
+        version = version_of(key)
+        return {"key": keys.to_json(version.key), "version": version.ordinal}
 
     def _tags(self, document: bytes) -> bytes:
         """tagmanifest-sha256.txt: every tag file but itself, package.json as it is about to be."""

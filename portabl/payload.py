@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from portabl.listing import Filter, Listing
 from portabl.model import Body, Content, Entry, Metadata, ObjectInfo, Written
-from portabl.package_names import Names, canonical
+from portabl.package_names import Names
 from portabl.storage import Capabilities, Storage, Upload
 from portabl.tasks import Engine, Task
 from portabl.wrappers import Around
@@ -52,20 +52,21 @@ class Payload(Storage):
         for entry in self.inner.entries():
             if entry.key.endswith(b"/") and not entry.size:
                 continue
-            if not canonical(entry.key):
-                self._stranger(entry.key)
+            if not self.names.canonical(entry.key):
+                self.stranger(entry.key)
                 continue
             found = self._entry(entry)
             if after is None or found.key > after:
                 yield found
 
-    def _stranger(self, name: bytes) -> None:
+    def stranger(self, name: bytes) -> None:
+        """A file was found that no package holds."""
         self.foreign_total += 1
         if len(self.foreign) < FOREIGN_KEPT:
             self.foreign.append(name)
 
     def _entry(self, entry: Entry) -> Entry:
-        names = self.names if self._learn else Names()
+        names = self.names if self._learn else type(self.names)()
         return replace(entry, key=names.learn(entry.key))
 
     def listed(self, key: bytes) -> Entry | None:

@@ -179,13 +179,15 @@ HISTORY_MAX = 100_000
 @dataclass(frozen=True, slots=True)
 class History:
     """All versions of one key, oldest first: as the source lists them, as the target does, and what records say of
-    them by the source's version id.
+    them by the source's version id. ``restore``: what a manifest says of them, by ordinal, where they are put back
+    under one.
     """
 
     key: bytes
     source: tuple[Entry, ...] = ()
     target: tuple[Entry, ...] = ()
     known: Mapping[str, Line] = field(default_factory=dict)
+    restore: Mapping[int, Record] = field(default_factory=dict)
 
     def settled(self) -> list[Line]:
         """Lines of the leading versions that source and target still show as their records say."""
@@ -193,6 +195,8 @@ class History:
         for entry, there in zip(self.source, self.target, strict=False):
             line = self.known.get(entry.version)
             if line is None or not _same_version(entry, there, line[1]):
+                break
+            if self.restore and not _as_restored(line[1], self.restore.get(entry.ordinal)):
                 break
             lines.append(line)
         return lines
@@ -216,23 +220,71 @@ def _same_version(entry: Entry, there: Entry, record: Record) -> bool:
     )
 
 
-def histories(source: Iterable[Entry], target: Iterable[Entry], known: Iterable[Line]) -> Iterator[History]:
+def _as_restored(record: Record, restore: Record | None) -> bool:
+    return restore is not None and (restore.metadata, restore.sha256) == (record.metadata, record.sha256)
+
+
+def newest(restore: Iterable[Record]) -> Iterator[Record]:
+    """Of each key the newest record, as one of what is current; a key whose newest is a deletion is not."""
+    for _, group in itertools.groupby(restore, _record_key):
+        *_, last = group
+        if not last.delete_marker:
+            yield replace(last, ordinal=0)
+
+
+def histories(
+    source: Iterable[Entry],
+    target: Iterable[Entry],
+    known: Iterable[Line],
+    restore: Iterable[Record] | None = None,
+) -> Iterator[History]:
     """Merge sorted listings of all versions, and records, key by key; keys that only the target has come too.
+    ``restore``: records of all versions whose bodies ``source`` holds; it is they that say what there is.
 
     Raises Refused for a key with more than `HISTORY_MAX` versions.
     """
     targets = _Cursor(_by_key(target, _entry_key), lambda group: group[0].key)
     lines = _Cursor(_by_key(known, _line_key), lambda group: _line_key(group[0]))
-    for group in _by_key(source, _entry_key):
+    for group, described in _described(_by_key(source, _entry_key), restore):
         key = group[0].key
         for extra in targets.passed(key):
             yield History(extra[0].key, target=extra)
         for _ in lines.passed(key):
             pass
         records = {line[1].source.version: line for line in lines.take(key) or ()}
-        yield History(key, group, targets.take(key) or (), records)
+        yield History(key, group, targets.take(key) or (), records, described)
     for extra in targets.passed(None):
         yield History(extra[0].key, target=extra)
+
+
+_Described = tuple[tuple[Entry, ...], Mapping[int, Record]]
+
+
+def _described(groups: Iterable[tuple[Entry, ...]], restore: Iterable[Record] | None) -> Iterator[_Described]:
+    """Each key's versions with what the records say of them; one without the other is a problem, never left out."""
+    if restore is None:
+        yield from ((group, {}) for group in groups)
+        return
+    bodies = _Cursor(groups, lambda group: group[0].key)
+    for records in _by_key(restore, _record_key):
+        yield from ((_unnamed(group), {}) for group in bodies.passed(records[0].key))
+        found = {entry.ordinal: entry for entry in bodies.take(records[0].key) or ()}
+        said = {record.ordinal: record for record in records}
+        unnamed = _unnamed([entry for ordinal, entry in found.items() if ordinal not in said])
+        here = [_with_body(record, found.get(ordinal)) for ordinal, record in said.items()]
+        yield tuple(sorted((*here, *unnamed), key=lambda entry: entry.ordinal)), said
+    yield from ((_unnamed(group), {}) for group in bodies.passed(None))
+
+
+def _unnamed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    return tuple(replace(entry, problem="in the source, but not named by the manifest") for entry in entries)
+
+
+def _with_body(record: Record, entry: Entry | None) -> Entry:
+    if entry is not None and entry.delete_marker == record.delete_marker:
+        return entry
+    problem = "named by the manifest, but not in the source"
+    return Entry(record.key, record.size, problem=problem, ordinal=record.ordinal, delete_marker=record.delete_marker)
 
 
 def _by_key(items: Iterable[T], key: Callable[[T], bytes]) -> Iterator[tuple[T, ...]]:

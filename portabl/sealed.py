@@ -126,10 +126,13 @@ class _SealedUpload(Upload):
 
 
 class Opened(Payload):
-    """A payload that is read decrypted; its listing is held against the manifest, which knows the real sizes."""
+    """A payload that is read decrypted; its listing is held against the manifest, which knows the real sizes.
 
-    def __init__(self, inner: Storage, key: Key, loaded: Manifest) -> None:
-        super().__init__(inner, Names(), learn=True)
+    The version of an entry begins with the size of the file as it is stored.
+    """
+
+    def __init__(self, inner: Storage, key: Key, names: Names, loaded: Manifest) -> None:
+        super().__init__(inner, names, learn=True)
         self._key = key
         self._loaded = loaded
         self._scratch = tempfile.TemporaryDirectory(prefix="portabl-")
@@ -153,12 +156,18 @@ class Opened(Payload):
         stored = sealed_as(record.target.version) if record.target else None
         if stored is None or stored[1] != entry.size:
             return replace(entry, problem=f"stored with {entry.size} bytes, the manifest says {stored and stored[1]}")
-        return replace(entry, size=record.size)
+        return replace(entry, size=record.size, version=f"{entry.size}:{entry.version}")
+
+    @staticmethod
+    def _as_stored(entry: Entry) -> Entry:
+        """The file behind an entry of ours: stores hold its size against what they have."""
+        size, _, version = entry.version.partition(":")
+        return replace(entry, size=int(size), version=version)
 
     def stat(self, key: bytes) -> ObjectInfo:
         """Identity of the file, and the size of what is in it. Raises Corrupt for what is no age file."""
         info = super().stat(key)
-        start = super().read(Entry(key, 0, info.etag), 0, HEADER_MAX).data
+        start = super().read(Entry(key, info.size, info.etag), 0, min(HEADER_MAX, info.size)).data
         try:
             return replace(info, size=plain_size(bytes(start), info.size), digests={})
         except ValueError:
@@ -167,7 +176,7 @@ class Opened(Payload):
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
         """Decrypted bytes. A large object is decrypted to a temporary file when its first range is read."""
         if start == 0 and (length is None or length >= entry.size):
-            stored = super().read(replace(entry, size=0), 0, None)
+            stored = super().read(self._as_stored(entry), 0, None)
             data = self._key.decrypt(stored.data, entry.key, self.name)
             return Content(replace(stored.info, size=len(data), digests={}), data)
         info = replace(super().stat(entry.key), size=entry.size, digests={})
@@ -185,11 +194,12 @@ class Opened(Payload):
             self._open.popitem(last=False)[1].close()
 
     def _decrypted(self, entry: Entry) -> IO[bytes]:
-        position = 0
+        stored, position = self._as_stored(entry), 0
 
         def piece() -> bytes | memoryview:
             nonlocal position
-            data = super(Opened, self).read(replace(entry, size=0), position, PIECE).data
+            length = min(PIECE, stored.size - position)
+            data = super(Opened, self).read(stored, position, length).data if length else b""
             position += len(data)
             return data
 
@@ -252,7 +262,10 @@ class Stored:
         """Every record with the SHA-256 and size of its file."""
         for line, record in self.loaded.records():
             stored = sealed_as(record.target.version) if record.target else None
-            yield line, record if stored is None else replace(record, sha256=stored[0], size=stored[1])
+            if stored is None or record.delete_marker:  # a deletion has no bytes in any manifest
+                yield line, record
+            else:
+                yield line, replace(record, sha256=stored[0], size=stored[1])
 
 
 def as_stored(loaded: Manifest) -> Manifest:

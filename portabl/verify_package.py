@@ -101,28 +101,33 @@ def check_files(directory: str, document: dict[str, Any], tell: Tell) -> None:
 
 
 class Mapping:
-    """names.jsonl: names of keys that are not their own, in the order of the records."""
+    """names.jsonl: names of keys that are not their own, in the order of the records.
 
-    def __init__(self, file: BinaryIO) -> None:
+    ``versions``: all versions of each key are in the package, and none goes by its key alone.
+    """
+
+    def __init__(self, file: BinaryIO, versions: bool) -> None:
         self.file = file
+        self.versions = versions
         self.head = self.next()
 
-    def next(self) -> tuple[bytes, bytes] | None:
-        """The next pair of key and name."""
+    def next(self) -> tuple[tuple[bytes, int], bytes] | None:
+        """The next pair of key (with the ordinal of the version) and name."""
         line = self.file.readline(LINE_MAX)
         if not line:
             return None
         try:
             value = json.loads(line.decode("utf-8"))
-            key, name = vm.raw(value["key"]), value["name"]
+            key, name = (vm.raw(value["key"]), value.get("version", 0)), value["name"]
             vm.need(isinstance(name, str) and safe(name), "a name that leads out of the payload")
         except (ValueError, KeyError, TypeError) as error:
             raise vm.ManifestError(f"names.jsonl is misshapen: {type(error).__name__}") from None
         return key, cast(str, name).encode("utf-8")
 
-    def of(self, key: bytes) -> bytes:
+    def of(self, key: bytes, ordinal: int) -> bytes:
         """The name of a key; keys are asked for in order."""
-        if self.head is None or self.head[0] != key:
+        if self.head is None or self.head[0] != (key, ordinal):
+            vm.need(not self.versions, "names.jsonl has no name for a version of " + vm.show(key))
             vm.need(safe(key.decode("utf-8", "surrogateescape")), "names.jsonl has no name for " + vm.show(key))
             return key
         name = self.head[1]
@@ -132,6 +137,13 @@ class Mapping:
     def finish(self) -> None:
         """Nothing may be left."""
         vm.need(self.head is None, "names.jsonl names a key that is not in the manifest")
+
+
+def with_bodies(records: Iterator[Any], versions: bool, tell: Tell) -> Iterator[Any]:
+    """Records of what is a file in the payload; what is not there is told."""
+    if not versions:
+        return current(records, tell)
+    return (record for record in records if record.delete_marker or arrived(record, tell))
 
 
 def current(records: Iterator[Any], tell: Tell) -> Iterator[Any]:
@@ -171,13 +183,15 @@ def check_payload(directory: str, document: dict[str, Any], tell: Tell, passed: 
     known: set[bytes] = set()
     objects = 0
     sealed = bool(document.get("encryption"))
+    versions = document.get("versions") == "all"
+    vm.need(versions == (described.get("versions") == "all"), "package.json and manifest differ about versions")
     with (
         open(os.path.join(directory, "SHA256SUMS"), "rb") as sums,
         open(os.path.join(directory, "names.jsonl"), "rb") as pairs,
     ):
-        names = Mapping(pairs)
-        for record in current(vm.records(manifest, described), tell):
-            name = b"data/" + names.of(record.key)
+        names = Mapping(pairs, versions)
+        for record in with_bodies(vm.records(manifest, described), versions, tell):
+            name = b"data/" + names.of(record.key, record.ordinal)
             objects += 1
             if passed is None:
                 known.add(name)
@@ -197,7 +211,8 @@ def check_object(
 ) -> None:
     """One payload file (or what passed of it) against its record and its line of SHA256SUMS."""
     listed = re.fullmatch(rb"([0-9a-f]{64})  " + re.escape(name) + rb"\n", line)
-    if not listed or not (sealed or listed[1].decode() == record.sha256):
+    wanted = hashlib.sha256(b"").hexdigest() if record.delete_marker else record.sha256  # a deletion is an empty file
+    if not listed or not (sealed or listed[1].decode() == wanted):
         tell(f"{vm.show(record.key)}: SHA256SUMS has {vm.show(line[:300])}")
         return
     if passed is not None:

@@ -23,6 +23,7 @@ Examples
   portabl export old:photos vault:exports/photos           the package lies in a bucket
   portabl export old:photos ./tuesday --since ./monday     unchanged objects are hard links
   portabl export old:photos ./nightly --snapshot           ./nightly/20261130T020000Z, sharing with the last
+  portabl export old:photos ./photos --versions all        every version and delete marker, not only what is current
   portabl restore ./photos new:photos                      everything back, into any store
 """
 
@@ -33,6 +34,13 @@ Examples
 @click.option("--layout", type=click.Choice(["mirror", "bag"]), default="mirror", show_default=True, help="Kind.")
 @click.option("--since", metavar="PACKAGE", help="Take what has not changed since from this package of the same SRC.")
 @click.option("--snapshot", is_flag=True, help="DEST holds dated packages (see `portabl snapshots`): add one.")
+@click.option(
+    "--versions",
+    type=click.Choice(["current", "all"]),
+    default="current",
+    show_default=True,
+    help="What is current, or every version and delete marker of each key; SRC must have versions.",
+)
 @click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")

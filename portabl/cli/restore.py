@@ -18,6 +18,7 @@ package's manifest before it counts. Running the same command again continues an
 Examples
   portabl restore ./photos new:photos
   portabl restore vault:exports/photos ./here --proof readback
+  portabl restore ./photos new:photos --versions current   of a package of all versions, the newest
 """
 
 
@@ -25,6 +26,11 @@ Examples
 @click.argument("package", metavar="PACKAGE", shell_complete=complete_location)
 @click.argument("target", metavar="DST", shell_complete=complete_location)
 @click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
+@click.option(
+    "--versions",
+    type=click.Choice(["current", "all"]),
+    help="Of a package of all versions: the newest alone, or all, if DST keeps versions. Default: all.",
+)
 @click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
@@ -49,6 +55,7 @@ def command(session: Session, /, **options: object) -> int:
     options["policy"] = policy_of(options)
     options["proof"] = Proof(str(options["proof"]))
     options["storage_class"] = options["storage_class"] or ""
+    options["versions"] = options["versions"] or ""
     job = Restore(config=session.config(), **options)  # type: ignore[arg-type]
     progress = session.progress()
     with stop_on_signals() as stop:

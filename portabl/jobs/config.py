@@ -78,6 +78,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             {
                 "retention": Field.COUNTS,
                 "layout": Field.TEXT,
+                "versions": Field.TEXT,
                 "proof": Field.PROOF,
                 "include": Field.TEXTS,
                 "exclude": Field.TEXTS,

@@ -1,0 +1,244 @@
+"""Histories in packages: every version and delete marker goes in and comes back, compared by boto3."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from journeys.test_package_journey import _judged, _run
+from journeys.test_versions import MIB, place, put, tangle
+from kit.hazards import snapshot
+from kit.servers import S3Server
+from kit.versions import histories, versioned
+from shell import Result, Shell
+
+LARGE = bytes(range(256)) * 80_000  # goes in parts
+HARD = ("dir/", "a", "a/b", "x!v1", "100%", "n" * 250, "ends with a blank ", "back\\slash")
+
+
+def _source(moto: S3Server) -> str:
+    bucket = moto.bucket("v")
+    tangle(moto, bucket)
+    for key in HARD:
+        put(moto, bucket, key, b"1")
+        put(moto, bucket, key, b"22", Metadata={"n": "2"}, Tagging="t=2")
+    put(moto, bucket, "large", LARGE, ContentType="a/b", Metadata={"m": "1"})
+    put(moto, bucket, "large", LARGE[::-1])
+    for number in range(12):  # 10 comes after 9, not after 1
+        put(moto, bucket, "many", b"%d" % number)
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def stock(moto: S3Server) -> tuple[S3Server, str]:
+    """A bucket with histories of all kinds."""
+    return moto, _source(moto)
+
+
+def _done(here: Shell, *arguments: str) -> Result:
+    done = here.portabl(*arguments, "--json", "-q", timeout=600)
+    assert "Traceback" not in done.err, done.err
+    assert done.code == 0, (done.code, done.document.get("issues"), done.document.get("losses"), done.err)
+    return done
+
+
+def _export(here: Shell, *arguments: str) -> str:
+    document = _done(here, "export", "--versions", "all", *arguments).document
+    assert document["source_root"] == document["target_root"]
+    return str(document["source_root"])
+
+
+def test_there_and_back(stock: tuple[S3Server, str], moto2: S3Server, tmp_path: Path) -> None:
+    moto, bucket = stock
+    expected = histories(moto, bucket)
+    here = place(tmp_path, moto, moto2)
+    root = _export(here, f"old:{bucket}", "./package", "--layout", "bag")
+    folder = here.folder / "package"
+    _judged(folder)
+    assert (folder / "data" / "many!v10").read_bytes() == b"9"
+    assert (folder / "data" / "deleted and back!v2-deleted").read_bytes() == b""
+    assert "EVERY VERSION" in (folder / "README.txt").read_text()
+    verified = _done(here, "verify", "./package").document
+    assert (verified["complete"], verified["root_proven"]) == (True, root)
+    into = versioned(moto2)
+    back = _done(here, "restore", "./package", f"new:{into}").document
+    assert (back["source_root"], back["target_root"]) == (root, root)
+    again = _done(here, "restore", "./package", f"new:{into}").document
+    assert (again["copied"], again["source_root"]) == (0, root), "a second restore finds everything there"
+    assert histories(moto2, into) == expected
+    assert _export(here, f"new:{into}", "./second", "--layout", "bag") == root
+    assert (here.folder / "second" / "SHA256SUMS").read_bytes() == (folder / "SHA256SUMS").read_bytes()
+
+
+def test_in_a_bucket_encrypted_and_from_there(stock: tuple[S3Server, str], moto2: S3Server, tmp_path: Path) -> None:
+    import pyrage
+
+    moto, bucket = stock
+    here = place(tmp_path, moto, moto2)
+    key = pyrage.x25519.Identity.generate()
+    (here.folder / "key.txt").write_text(f"{key}\n")
+    vault, into = f"new:{moto2.bucket()}/packages/one", versioned(moto2)
+    root = _export(here, f"old:{bucket}", vault, "--encrypt-to", str(key.to_public()))
+    assert _done(here, "verify", vault).document["root_proven"] == "", "without the key"
+    assert _done(here, "verify", vault, "--identity", "key.txt").document["root_proven"] == root
+    back = _done(here, "restore", vault, f"new:{into}", "--identity", "key.txt").document
+    assert back["target_root"] == root
+    assert histories(moto2, into) == histories(moto, bucket)
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_as_one_stream(kind: str, stock: tuple[S3Server, str], moto2: S3Server, tmp_path: Path) -> None:
+    moto, bucket = stock
+    here = place(tmp_path, moto, moto2)
+    root = _export(here, f"old:{bucket}", f"./all.{kind}", "--include", "many", "--include", "gone/**")
+    shutil.unpack_archive(here.folder / f"all.{kind}", here.folder / "out")
+    _judged(here.folder / "out" / "all")
+    into = versioned(moto2)
+    assert _done(here, "restore", f"./all.{kind}", f"new:{into}").document["target_root"] == root
+    wanted = {key: history for key, history in histories(moto, bucket).items() if key == "many" or "gone/" in key}
+    assert len(wanted) == 3
+    assert histories(moto2, into) == wanted
+
+
+def test_what_cannot_keep_them_is_refused_with_a_choice(
+    stock: tuple[S3Server, str], moto2: S3Server, tmp_path: Path
+) -> None:
+    moto, bucket = stock
+    here = place(tmp_path, moto, moto2)
+    _export(here, f"old:{bucket}", "./package")
+    plain = moto2.bucket()
+    for target, words in ((f"new:{plain}", "enable versioning"), ("./files", "--versions current")):
+        refused = here.portabl("restore", "./package", target)
+        assert refused.code == 2
+        assert words in refused.err
+        assert "--versions current" in refused.err
+    assert not moto2.keys(plain)
+    assert not (here.folder / "files").exists()
+    newest = _done(here, "restore", "./package", f"new:{plain}", "--versions", "current").document
+    assert newest["complete"]
+    wanted, found = snapshot(moto, bucket), snapshot(moto2, plain)
+    assert wanted.keys() == found.keys()
+    assert not [key for key, seen in wanted.items() if (seen.sha256, seen.tags) != (found[key].sha256, found[key].tags)]
+
+
+def test_only_what_has_versions_can_be_exported_with_them(tmp_path: Path, moto: S3Server, moto2: S3Server) -> None:
+    here = place(tmp_path, moto, moto2)
+    (here.folder / "files").mkdir()
+    (here.folder / "files" / "a").write_text("a")
+    refused = here.portabl("export", "./files", "./package", "--versions", "all")
+    assert (refused.code, "one version" in refused.err) == (2, True)
+    assert not (here.folder / "package").exists()
+    _done(here, "export", "./files", "./package")
+    refused = here.portabl("restore", "./package", "./back", "--versions", "all")
+    assert (refused.code, "one version" in refused.err) == (2, True)
+
+
+def test_snapshots_share_versions(moto: S3Server, moto2: S3Server, tmp_path: Path) -> None:
+    bucket = versioned(moto)
+    for body in (b"1", b"2", b"3"):
+        put(moto, bucket, "a", body)
+    moto.client().delete_object(Bucket=bucket, Key="a")
+    put(moto, bucket, "b", b"1")
+    here = place(tmp_path, moto, moto2)
+    arguments = ("export", f"old:{bucket}", "./nightly", "--snapshot", "--versions", "all")
+    _done(here, *arguments)
+    put(moto, bucket, "a", b"back")
+    second = _done(here, *arguments).document
+    assert (second["copied"], second["shared"]) == (1, 5)
+    newest = max((here.folder / "nightly").iterdir())
+    _done(here, "snapshots", "prune", "./nightly", "--keep-last", "1", "--apply")
+    assert list((here.folder / "nightly").iterdir()) == [newest]
+    into = versioned(moto2)
+    back = _done(here, "restore", str(newest), f"new:{into}").document
+    assert back["target_root"] == second["source_root"]
+    assert histories(moto2, into) == histories(moto, bucket)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("lost", "missing"),
+        ("swapped", "content"),
+        ("one more", "extra"),
+        ("deletion lost", "missing"),
+        ("deletion written to", "size"),
+        ("deleted and not", "foreign"),
+    ],
+)
+def test_damage_is_found_and_not_restored(
+    harm: str, words: str, moto: S3Server, moto2: S3Server, tmp_path: Path
+) -> None:
+    bucket, into = versioned(moto), versioned(moto2)
+    for body in (b"1", b"2", b"3"):
+        put(moto, bucket, "a", body)
+    moto.client().delete_object(Bucket=bucket, Key="a")
+    put(moto, bucket, "b", b"1")
+    here = place(tmp_path, moto, moto2)
+    _export(here, f"old:{bucket}", "./package")
+    data = here.folder / "package" / "data"
+    match harm:
+        case "lost":
+            (data / "a!v2").unlink()
+        case "swapped":
+            (data / "a!v1").write_bytes(b"2")
+            (data / "a!v2").write_bytes(b"1")
+        case "one more":
+            (data / "b!v2").write_bytes(b"2")
+        case "deletion lost":
+            (data / "a!v4-deleted").unlink()
+        case "deletion written to":
+            (data / "a!v4-deleted").write_bytes(b"!")
+        case _:
+            (data / "a!v3-deleted").touch()
+    found = here.portabl("verify", "./package", "--json", "-q")
+    assert found.code == 3
+    assert words in {issue["kind"] for issue in found.document["issues"]}
+    stranger = _run(here.folder / "package", sys.executable, "-I", "verify_package.py", ".")
+    assert stranger.returncode == 1, stranger.stdout
+    back = here.portabl("restore", "./package", f"new:{into}", "--json", "-q")
+    if words in ("foreign", "size"):
+        assert back.code == 0, "all that the manifest names is intact"
+    else:
+        assert back.code == 3, back.out
+    assert [v.body for v in histories(moto2, into).get("b", [])] == [b"1"]
+    bodies = [v.body for v in histories(moto2, into).get("a", [])]
+    assert bodies == [b"1", b"2", b"3", None][: len(bodies)], "never a history with a hole"
+
+
+def test_a_version_that_vanishes_under_the_export_is_named(
+    moto: S3Server, moto2: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, so that it vanishes just between the listing and the reading."""
+    from portabl import package, providers
+    from portabl.package_versions import Flattened
+
+    bucket = versioned(moto)
+    for body in (b"1", b"2", b"3"):
+        put(moto, bucket, "a", body)
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "portabl.toml").write_text(moto.provider_toml("old"))
+    original = Flattened.read
+    gone: list[str] = []
+
+    def read(self: Flattened, entry: object, *more: object) -> object:
+        if not gone:
+            listed = moto.client().list_object_versions(Bucket=bucket)["Versions"]
+            gone.extend(sorted(one["VersionId"] for one in listed if not one["IsLatest"])[:1])
+            moto.client().delete_object(Bucket=bucket, Key="a", VersionId=gone[0])
+        return original(self, entry, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Flattened, "read", read)
+    report = package.export(package.Export(f"old:{bucket}", "./package", providers.load(None), versions="all"))
+    assert report.exit_code == 3
+    [loss] = report.losses
+    assert (loss.field, loss.count, loss.examples) == ("object", 1, (b"a",))
+    assert json.loads((tmp_path / "package" / "package.json").read_text())["state"] == "incomplete"
+
+
+assert len(LARGE) > 16 * MIB
