@@ -22,7 +22,7 @@ PART = 8 * MIB
 FILLERS = 8
 MIXED_MAX = 16 * MIB
 COUNTED_MAX = 2_000
-"""Requests are counted with at most so many objects, and with a tenth of a work's."""
+"""Requests are counted with at most so many objects, and with a fifth of a work's."""
 S3_XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 
@@ -45,7 +45,7 @@ class Work:
 
     def part(self) -> Work:
         """A part of it that is large enough to count requests with."""
-        return replace(self, sizes=self.sizes[: max(1, min(COUNTED_MAX, len(self.sizes) // 10))])
+        return replace(self, sizes=self.sizes[: max(1, min(COUNTED_MAX, len(self.sizes) // 5))])
 
     def objects(self) -> Iterator[tuple[str, int]]:
         """Keys and sizes."""

@@ -28,8 +28,10 @@ class Cost:
     output: str
 
 
-def run(command: tuple[str, ...], environment: Mapping[str, str], directory: Path) -> Cost:
-    """Run a command to its end."""
+def run(
+    command: tuple[str, ...], environment: Mapping[str, str], directory: Path, timeout: float = TIMEOUT_SECONDS
+) -> Cost:
+    """Run a command to its end, or for ``timeout`` seconds."""
     with (directory / "output").open("w+b") as output:
         began = time.perf_counter()
         child = subprocess.Popen(
@@ -41,7 +43,7 @@ def run(command: tuple[str, ...], environment: Mapping[str, str], directory: Pat
             cwd=directory,
             start_new_session=True,
         )
-        with _Memory(child.pid) as memory, _limit(child):
+        with _Memory(child.pid) as memory, _limit(child, timeout):
             _, waited, used = os.wait4(child.pid, 0)
         wall = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(waited)
@@ -51,9 +53,9 @@ def run(command: tuple[str, ...], environment: Mapping[str, str], directory: Pat
 
 
 @contextlib.contextmanager
-def _limit(child: subprocess.Popen[bytes]) -> Iterator[None]:
+def _limit(child: subprocess.Popen[bytes], timeout: float) -> Iterator[None]:
     """A run that hangs is killed, with everything it started."""
-    timer = threading.Timer(TIMEOUT_SECONDS, os.killpg, (child.pid, signal.SIGKILL))
+    timer = threading.Timer(timeout, os.killpg, (child.pid, signal.SIGKILL))
     timer.start()
     try:
         yield

@@ -19,6 +19,7 @@ from benchmarks.figures import Document, by_tool, median, merged, ratios
 from benchmarks.legs import LEGS
 from benchmarks.tools import TOOLS, version_of
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN = "<!-- figures: written by tests/benchmarks/run.py --publish -->"
 END = "<!-- end of figures -->"
 MEASURES = ("wall", "cpu", "memory")

@@ -28,7 +28,6 @@ from benchmarks.figures import Sample
 from benchmarks.legs import LEGS, Ground, Leg
 from benchmarks.tools import TOOLS, Tool, program
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 WORKS = tuple(data.works(1, 1))
 NOT_COUNTED = "huge"
 """The proxy would carry all its bytes to find what `large` shows."""
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and publish when asked; 1 when portabl gave a wrong answer."""
     options = _options(arguments)
     if options.render:
-        report.render(PAGE)
+        report.render(report.PAGE)
         return 0
     works = data.works(options.small_objects, options.large_mib)
     pairs = [(LEGS[name], works[w]) for name in options.legs for w in LEGS[name].works if w in options.works]
@@ -55,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for server in servers:
             server.stop()
     doc = {"runs": {name: run}, "help_seconds": measure.help_seconds(program("portabl")), "parts": parts}
-    print(report.tables(doc, PAGE))
+    print(report.tables(doc, report.PAGE))
     if options.json:
         report.write_json(doc, options.json)
     if options.publish:
-        report.publish(doc, PAGE)
+        report.publish(doc, report.PAGE)
     return int(any(s["wrong"] for part in parts for s in part["samples"] if s["tool"] == "portabl"))
 
 

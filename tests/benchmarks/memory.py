@@ -1,0 +1,93 @@
+"""Peak memory of portabl by number of objects: a copy of all of them, then the same command again with nothing changed.
+
+python tests/benchmarks/memory.py                           # 10,000, 100,000 and 1,000,000 objects; about half an hour
+python tests/benchmarks/memory.py --publish --objects 10000,100000
+
+Objects of 1 to 64 bytes come from and go to synthetic servers (tests/kit/synthetic.py). After each run the target is
+asked for all of them. ``--publish`` puts every number as soon as it is measured into docs/performance-memory.json and
+.svg, where the other numbers stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kit import synthetic
+from kit.servers import S3Server
+
+from benchmarks import chart, measure, report
+from benchmarks.tools import TOOLS, Place, Verb, environment
+
+AIM_MB = 150
+KINDS = {"copy": "copying all of them", "again": "again, nothing changed"}
+TIMEOUT_SECONDS = 3 * 3600
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure one number after the other; 1 when a run went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", default="10000,100000,1000000", metavar="N,N", help="default %(default)s")
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/")
+    options = parser.parse_args(arguments)
+    for count in map(int, options.objects.split(",")):
+        for point in _measured(count):
+            print(json.dumps(point), flush=True)
+            if point["wrong"]:
+                return 1
+            if options.publish:
+                _publish(point)
+    return 0
+
+
+def _measured(count: int) -> list[dict[str, Any]]:
+    servers = (synthetic.start(count, full=True, name="source"), synthetic.start(count, full=False, name="target"))
+    try:
+        with tempfile.TemporaryDirectory(prefix="portabl-memory-") as scratch:
+            return [_point(kind, count, servers, Path(scratch)) for kind in KINDS]
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def _point(kind: str, count: int, servers: tuple[S3Server, S3Server], scratch: Path) -> dict[str, Any]:
+    source, target = (Place(server, "bucket") for server in servers)
+    run = TOOLS["portabl"].start(Verb.COPY, source, target, scratch)
+    cost = measure.run(run.command, environment(run.environment), scratch, TIMEOUT_SECONDS)
+    figures = {"kind": kind, "objects": count, "memory": cost.memory, "wall": cost.wall, "cpu": cost.cpu}
+    wrong = "" if not cost.status else f"exit {cost.status}: {cost.output[-1000:]}"
+    return {"date": report.now(), **figures, "wrong": wrong or _wrong(cost.output, kind, count)}
+
+
+def _wrong(output: str, kind: str, count: int) -> str:
+    said = json.loads(output[output.index("{") :])
+    done = said["copied"] if kind == "copy" else said["unchanged"]
+    return "" if (said["objects"], done) == (count, count) else f"{said['objects']} objects, {done} {kind}"
+
+
+def _publish(point: dict[str, Any]) -> None:
+    path = report.PAGE.with_name(report.CURVE)
+    doc = json.loads(path.read_text()) if path.exists() else {"points": []}
+    points = [one for one in doc["points"] if (one["kind"], one["objects"]) != (point["kind"], point["objects"])]
+    points = sorted([*points, point], key=lambda one: (one["kind"], one["objects"]))
+    report.write_json({"machine": report.machine(), "points": points}, path)
+    series = {
+        name: [(one["objects"], one["memory"] / 1e6) for one in points if one["kind"] == kind]
+        for kind, name in KINDS.items()
+    }
+    title = f"Peak resident memory of portabl, MB, by number of objects ({point['date'][:10]})"
+    drawn = {name: line for name, line in series.items() if line}
+    if len({one["objects"] for one in points}) > 1:
+        path.with_suffix(".svg").write_text(chart.curve(title, drawn, AIM_MB, "MB"), encoding="utf-8")
+    report.render(report.PAGE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
