@@ -15,6 +15,7 @@ from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.state import Pass
 from portabl.tally import Tally
+from portabl.throttle import Throttle
 from portabl.worker import Orders, Ticket
 
 MANY_STEPS = 50_000
@@ -60,7 +61,7 @@ class Engine:
         """The copy stage with a fleet. Raises as `CopyStage.run` does."""
         ticket = Ticket(Path(crew.orders.records), crew.orders.ticket)
         ticket.issue()
-        fleet = self._fleet(replace(crew.orders, workers=workers))
+        fleet = self._fleet(replace(crew.orders, workers=workers), crew.throttle)
         try:
             stage = FleetStage(crew.own, fleet, crew.run, crew.closed, crew.tally, crew.progress, ticket.withdraw)
             return stage.run(plan)
@@ -68,19 +69,21 @@ class Engine:
             ticket.withdraw()
             fleet.close()
 
-    def _fleet(self, orders: Orders) -> Fleet:
+    def _fleet(self, orders: Orders, throttle: Throttle | None) -> Fleet:
         if self.kind == "dask":
             from portabl.executor_dask import DaskFleet
 
-            return DaskFleet(orders, self.scheduler)
+            return DaskFleet(orders, self.scheduler, throttle)
         from portabl.executor_processes import ProcessFleet
 
-        return ProcessFleet(orders)
+        return ProcessFleet(orders, throttle)
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone."""
+    """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone;
+    ``throttle``: the budget of the run, which its places keep to in this process already.
+    """
 
     orders: Orders
     own: CopyStage
@@ -88,3 +91,4 @@ class Crew:
     closed: Callable[[Done], None]
     tally: Tally
     progress: Progress
+    throttle: Throttle | None = None

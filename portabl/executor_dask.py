@@ -7,12 +7,16 @@ segments themselves: no record passes through the scheduler. Dask gives the shar
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import uuid
 from concurrent.futures import BrokenExecutor, Future
+from dataclasses import replace
 from typing import Any
 
 from portabl.errors import PortablError, Unreachable, UsageError
 from portabl.fleet import Done, Lot
+from portabl.throttle import Lease, Throttle
 from portabl.worker import Orders, workplace
 
 CONNECT_SECONDS = 30
@@ -21,11 +25,13 @@ CONNECT_SECONDS = 30
 class DaskFleet:
     """Shards as Dask tasks. ``scheduler``: its address, "" for a cluster of this machine's processes."""
 
-    def __init__(self, orders: Orders, scheduler: str) -> None:
-        self._orders = orders
+    def __init__(self, orders: Orders, scheduler: str, throttle: Throttle | None) -> None:
+        self._throttle = throttle
+        self._orders = replace(orders, lessor=f"portabl-{uuid.uuid4().hex}") if throttle else orders
         self._scheduler = scheduler
         self._cluster = None if scheduler else _local_cluster(orders.workers)
         self._client = self._connected()
+        self._lessor = self._leasing()
 
     @property
     def workers(self) -> int:
@@ -42,14 +48,23 @@ class DaskFleet:
 
     def renew(self) -> None:
         """As `Fleet.renew`: connect again, to a scheduler that was started anew."""
-        self._client.close()
+        self._release()
         self._client = self._connected()
+        self._lessor = self._leasing()
 
     def close(self) -> None:
         """As `Fleet.close`; a cluster that was made for the run ends with it."""
-        self._client.close()
+        self._release()
         if self._cluster is not None:
             self._cluster.close()
+
+    def _leasing(self) -> _Lessor | None:
+        return _Lessor(self._throttle, self._client, self._orders.lessor) if self._throttle else None
+
+    def _release(self) -> None:
+        if self._lessor:
+            self._lessor.close()
+        self._client.close()
 
     def _connected(self) -> Any:
         try:
@@ -64,6 +79,59 @@ class DaskFleet:
                 f"no Dask scheduler answers at {self._scheduler}: {error}",
                 hint="start one with `dask scheduler`, or leave --scheduler out for a cluster on this machine",
             ) from error
+
+
+class _Lessor:
+    """Grants leases of a throttle over queues that the scheduler keeps: workers need not reach this process."""
+
+    def __init__(self, throttle: Throttle, client: Any, name: str) -> None:
+        self._throttle = throttle
+        self._client = client
+        self._asked = self._queue(name)
+        self._thread = threading.Thread(target=self._grant, name="portabl-lessor", daemon=True)
+        self._thread.start()
+
+    def _queue(self, name: str) -> Any:
+        from distributed import Queue
+
+        queue: Any = Queue  # without types
+        return queue(name, client=self._client)
+
+    def _grant(self) -> None:
+        answers: dict[str, Any] = {}
+        # a scheduler that is lost ends this thread; the fleet sees it by its shards, and `renew` makes another
+        with contextlib.suppress(Exception):
+            while (wanted := self._asked.get()) is not None:
+                holder, requests, sent, received = wanted
+                if holder not in answers:
+                    answers[holder] = self._queue(holder)
+                answers[holder].put(self._throttle.lease(requests, sent, received, holder))
+
+    def close(self) -> None:
+        """Grant no more."""
+        with contextlib.suppress(Exception):  # the scheduler may be gone, and the thread with it
+            self._asked.put(None, timeout=CONNECT_SECONDS)
+        self._thread.join(CONNECT_SECONDS)
+
+
+def _lease_from(name: str) -> Lease:
+    """In a worker: ask the conductor, by way of the scheduler."""
+    from distributed import Queue, get_client
+
+    queue: Any = Queue  # without types
+    client: Any = get_client
+    holder = f"{name}-{uuid.uuid4().hex}"
+    asked, answers = (queue(one, client=client()) for one in (name, holder))
+
+    def lease(requests: int, sent: int, received: int) -> tuple[float, tuple[int, ...]]:
+        try:
+            asked.put((holder, requests, sent, received), timeout=CONNECT_SECONDS)
+            seconds, granted = answers.get(timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError) as gone:
+            raise Unreachable(f"the run that leads this worker does not answer: {gone!r}") from None
+        return seconds, tuple(granted)
+
+    return lease
 
 
 def _local_cluster(workers: int) -> Any:
@@ -88,4 +156,4 @@ def _hand_over(task: Any, answer: Future[Done]) -> None:
 
 
 def _work(orders: Orders, lot: Lot) -> Done:
-    return workplace(orders).work(lot)
+    return workplace(orders, _lease_from).work(lot)

@@ -7,16 +7,20 @@ import os
 import signal
 import threading
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from dataclasses import replace
 
 from portabl.fleet import Done, Lot
+from portabl.leases import Lessor, lease_from
+from portabl.throttle import Throttle
 from portabl.worker import Orders, workplace
 
 
 class ProcessFleet:
     """``orders.workers`` processes. When one dies the pool is made anew; its shards come back as BrokenExecutor."""
 
-    def __init__(self, orders: Orders) -> None:
-        self._orders = orders
+    def __init__(self, orders: Orders, throttle: Throttle | None) -> None:
+        self._lessor = Lessor(throttle) if throttle else None
+        self._orders = replace(orders, lessor=self._lessor.address) if self._lessor else orders
         self._pool = self._opened()
 
     @property
@@ -46,10 +50,12 @@ class ProcessFleet:
     def close(self) -> None:
         """As `Fleet.close`."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._lessor:
+            self._lessor.close()
 
 
 def _work(orders: Orders, lot: Lot) -> Done:
-    return workplace(orders).work(lot)
+    return workplace(orders, lease_from).work(lot)
 
 
 def _settle_in() -> None:

@@ -64,7 +64,7 @@ def migrate(migration: Migration, *, progress: Progress | None = None, stop: thr
             places.not_mirrored_away(
                 target, migration.config, migration.state or str(default_root()), migration.manifest
             )
-        return _between(migration, source, target, decision, None, None, progress, stop)
+        return _between(migration, source, target, decision, None, None, progress, stop, pacer)
 
 
 def between(
@@ -95,6 +95,7 @@ def _between(
     guise: Guise | None,
     progress: Progress | None,
     stop: threading.Event | None,
+    throttle: Throttle | None = None,
 ) -> Report:
     progress, stop = progress or NoProgress(), stop or threading.Event()
     places.apart(source, target)
@@ -108,7 +109,9 @@ def _between(
     with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
         job.tidy()
         job.compact()
-        report = _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise).perform(job)
+        report = _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise, throttle).perform(
+            job
+        )
         if migration.forget and report.exit_code == 0:
             job.dissolve()
         return report
@@ -145,7 +148,9 @@ class _Run:
         stop: threading.Event,
         earlier: Earlier | None = None,
         guise: Guise | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
+        self._throttle = throttle
         self._migration = migration
         self._decision = decision
         self._source = source
@@ -299,15 +304,13 @@ class _Run:
             workers=1,
             source_options=tuple(sorted(migration.source_options().items())),
             target_options=tuple(sorted({**migration.target_options(), **self._gate.options}.items())),
-            bandwidth=migration.bandwidth,
-            requests_per_second=migration.requests_per_second,
         )
 
         def closed(done: Done) -> None:
             job.journal.add_shard(run.number, done.number, done.first, done.last, done.objects)
             job.shard_closed()
 
-        return Crew(orders, stage, run, closed, tally, self._progress)
+        return Crew(orders, stage, run, closed, tally, self._progress, self._throttle)
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)

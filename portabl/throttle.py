@@ -22,7 +22,11 @@ from portabl.errors import UsageError
 CREDIT_SECONDS = 0.25
 """Time in which nothing was asked for counts for this long at most."""
 LEASE_SECONDS = 0.5
-"""A lease is good for this long from its turn on, and holds at most so much, or what was asked for."""
+"""A lease is good for this long from its turn on. It holds what so much time allows, parted among all who lease, or
+what was asked for.
+"""
+HOLDER_SECONDS = 2 * LEASE_SECONDS
+"""Who has asked for nothing for so long has no part any more."""
 DAY_SECONDS = 86_400
 UNLIMITED = 2**62
 _BINARY = {unit: 2 ** (10 * power) for power, unit in enumerate(("B", "K", "M", "G"))}
@@ -54,10 +58,6 @@ class Timetable:
     def unlimited(self) -> bool:
         """Whether no time of day has a limit."""
         return all(rate is None for _, rate in self.changes)
-
-    def divided(self, share: int) -> Timetable:
-        """One of ``share`` equal parts."""
-        return Timetable(tuple((second, rate and rate / share) for second, rate in self.changes))
 
     def at(self, wall: float) -> tuple[float | None, float]:
         """The rate at a time (seconds since the epoch), and for how many seconds it stays."""
@@ -162,19 +162,17 @@ class Throttle:
         self._clock = clock
         self._wall = wall
         self._lock = threading.Lock()
+        self._holders: dict[str, float] = {}
 
     @classmethod
-    def of(cls, bandwidth: str, requests_per_second: float | None, share: int = 1) -> Throttle | None:
-        """From what a user typed ("" and None: nothing asked for); None without any limit. Raises UsageError.
-
-        ``share``: one of so many equal parts of the budget.
-        """
+    def of(cls, bandwidth: str, requests_per_second: float | None) -> Throttle | None:
+        """From what a user typed ("" and None: nothing asked for); None without any limit. Raises UsageError."""
         timetable = parse_bandwidth(bandwidth) if bandwidth else Timetable.always(None)
         if requests_per_second is not None and not requests_per_second > 0:
             raise UsageError("requests per second must be above 0")
         if timetable.unlimited and requests_per_second is None:
             return None
-        return cls(timetable.divided(share), requests_per_second and requests_per_second / share)
+        return cls(timetable, requests_per_second)
 
     def before(self, requests: int = 0, sent: int = 0, received: int = 0) -> float:
         """See `Pacer.before`."""
@@ -183,22 +181,33 @@ class Throttle:
             amounts = zip(self._meters, (requests, sent, received), strict=True)
             return max(meter.reserve(amount, now, wall) for meter, amount in amounts)
 
-    def lease(self, requests: int, sent: int, received: int) -> tuple[float, tuple[int, ...]]:
+    def lease(self, requests: int, sent: int, received: int, holder: str = "") -> tuple[float, tuple[int, ...]]:
         """A block of budget for a worker elsewhere: seconds until it may be used, and how much of each it is.
 
-        Of what is asked for at least so much, else `LEASE_SECONDS` of the present rate; nothing of what is not.
+        Of what is asked for at least so much, else the part of ``holder`` in `LEASE_SECONDS` of the present rate;
+        nothing of what is not. Parts are small enough to be used up in time while all have something to do, and
+        whoever has not leaves his to the others.
         """
-        wall = self._wall()
-        wanted = (requests, sent, received)
-        granted = tuple(_block(meter, amount, wall) for meter, amount in zip(self._meters, wanted, strict=True))
+        wall, wanted = self._wall(), (requests, sent, received)
+        parts = self._sharing(holder)
+        granted = tuple(_block(meter, amount, wall, parts) for meter, amount in zip(self._meters, wanted, strict=True))
         return self.before(*(0 if amount == UNLIMITED else amount for amount in granted)), granted
 
+    def _sharing(self, holder: str) -> int:
+        """How many lease now."""
+        with self._lock:
+            now = self._clock()
+            self._holders[holder] = now
+            for gone in [one for one, asked in self._holders.items() if now - asked > HOLDER_SECONDS]:
+                del self._holders[gone]
+            return len(self._holders)
 
-def _block(meter: _Meter, amount: int, wall: float) -> int:
+
+def _block(meter: _Meter, amount: int, wall: float, parts: int) -> int:
     rate, _ = meter.timetable.at(wall)
     if amount <= 0:
         return 0
-    return UNLIMITED if rate is None else max(amount, int(rate * LEASE_SECONDS))
+    return UNLIMITED if rate is None else max(amount, int(rate * LEASE_SECONDS / parts))
 
 
 Lease = Callable[[int, int, int], tuple[float, tuple[int, ...]]]

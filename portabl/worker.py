@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from portabl.progress import NoProgress
 from portabl.shards import Shard
 from portabl.state import Pass, disk_errors, write_synced
 from portabl.tally import Tally
-from portabl.throttle import Throttle
+from portabl.throttle import Lease, Leased
 from portabl.transfer import Mover
 from portabl.upload_notes import UploadNotes
 from portabl.worklog import BEGUN
@@ -46,7 +46,8 @@ class Orders:
     ``places``: what ``source`` and ``target`` have to mean (`Storage.place`); ``records``: directory of the pass, which
     all workers share; ``ticket``: what its `TICKET` file holds while the run goes on; ``uploads``: where open uploads
     are noted: the job's journal for workers on the same machine, a folder for others; ``workers``: how many share the
-    bounds on threads, memory, bytes and requests a second, in equal parts.
+    bounds on threads and memory, in equal parts; ``lessor``: where they lease bytes and requests a second, "" when
+    there is no limit.
     """
 
     source: str
@@ -60,8 +61,7 @@ class Orders:
     workers: int
     source_options: tuple[tuple[str, str], ...] = ()
     target_options: tuple[tuple[str, str], ...] = ()
-    bandwidth: str = ""
-    requests_per_second: float | None = None
+    lessor: str = ""
 
 
 class Ticket:
@@ -112,14 +112,14 @@ class Ticket:
 class Workplace:
     """Both places opened, and what is learned about the target kept from shard to shard."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, connect: Callable[[str], Lease]) -> None:
         self._running = Ticket(Path(orders.records), orders.ticket)
         self._running.check()
         config = providers.load(orders.config)
         self._orders = orders
         self._stack = contextlib.ExitStack()
         self._threads = max(4, orders.threads // orders.workers)
-        pacer = Throttle.of(orders.bandwidth, orders.requests_per_second, share=orders.workers)
+        pacer = Leased(connect(orders.lessor)) if orders.lessor else None
         places = ((orders.source, orders.source_options), (orders.target, orders.target_options))
         opened = [
             registry.open_location(place, config, threads=self._threads, options=dict(options), pacer=pacer)
@@ -175,9 +175,9 @@ def _continued(lot: Lot, before: Mapping[bytes, Line]) -> Iterator[Step]:
 
 
 @functools.lru_cache(maxsize=1)
-def workplace(orders: Orders) -> Workplace:
-    """The workplace of this process, opened for the first shard."""
-    return Workplace(orders)
+def workplace(orders: Orders, connect: Callable[[str], Lease]) -> Workplace:
+    """The workplace of this process, opened for the first shard. ``connect`` leads to `Orders.lessor`."""
+    return Workplace(orders, connect)
 
 
 class _OneShard:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import multiprocessing
-import multiprocessing.managers
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Client
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,11 +19,21 @@ from kit.proxy import FaultProxy
 from kit.servers import S3Server
 
 from portabl import registry
-from portabl.errors import UsageError
+from portabl.errors import Unreachable, UsageError
+from portabl.leases import Lessor, lease_from
 from portabl.model import Body, Entry, Metadata
 from portabl.providers import Config
 from portabl.storage import Storage
-from portabl.throttle import CREDIT_SECONDS, LEASE_SECONDS, Leased, Throttle, Timetable, parse_bandwidth, wait
+from portabl.throttle import (
+    CREDIT_SECONDS,
+    HOLDER_SECONDS,
+    LEASE_SECONDS,
+    Leased,
+    Throttle,
+    Timetable,
+    parse_bandwidth,
+    wait,
+)
 from portabl.wrappers import Around, Throttled, passes_on
 
 
@@ -145,15 +155,50 @@ def test_a_lease_is_prepaid_and_given_up_when_its_time_is_over() -> None:
     assert two.before(received=1) == pytest.approx(1000 - CREDIT_SECONDS)
 
 
-class _Owner(multiprocessing.managers.BaseManager):
-    """A process that holds a throttle for others."""
+def _shared(rate: float, speeds: list[float], seconds: float) -> list[tuple[float, int]]:
+    """When how much was sent by workers that lease from one budget; each could do so many units a second alone."""
+    clock, piece = Clock(), 10
+    throttle = Throttle(Timetable.always(rate), clock=clock, wall=clock)
+    workers = [
+        Leased(lambda *wanted, holder=str(n): throttle.lease(*wanted, holder), clock) for n in range(len(speeds))
+    ]
+    sent, due = [], [(0.0, n) for n in range(len(speeds))]
+    while due:
+        clock.now, n = heapq.heappop(due)
+        turn = clock.now + workers[n].before(sent=piece)
+        if turn < seconds:
+            sent.append((turn, piece))
+            heapq.heappush(due, (turn + piece / speeds[n], n))
+    return sorted(sent)
 
 
-_Owner.register("Throttle", Throttle, exposed=["lease"])
+@pytest.mark.parametrize(
+    "speeds",
+    [[10_000], [10_000] * 3, [10_000, 1, 1], [350, 350, 350, 350], [5_000, 600, 50]],
+    ids=["one", "three", "two hardly work", "all slow", "unlike"],
+)
+def test_leases_use_the_whole_budget_and_never_more(speeds: list[float]) -> None:
+    rate, seconds = 1_000.0, 30.0
+    sent = _shared(rate, speeds, seconds)
+    least = 0.8 if 50 in speeds else 0.93  # what a worker that is too slow for its part leaves of it is lost
+    assert sum(amount for _, amount in sent) >= least * rate * seconds, "budget was left lying"
+    for first in range(0, len(sent), 97):
+        held = 0
+        for turn, amount in sent[first:]:
+            held += amount
+            assert held <= rate * (turn - sent[first][0] + LEASE_SECONDS + CREDIT_SECONDS) + amount
 
 
-def _work(throttle: Any, count: int, times: multiprocessing.Queue[float]) -> None:
-    pacer = Leased(throttle.lease)
+def test_who_asks_for_nothing_leaves_his_part_to_the_others() -> None:
+    clock = Clock()
+    throttle = Throttle(Timetable.always(1000), clock=clock, wall=clock)
+    assert [throttle.lease(0, 1, 0, holder)[1][1] for holder in "abca"] == [500, 250, 166, 166]
+    clock.now += HOLDER_SECONDS + 0.01
+    assert throttle.lease(0, 1, 0, "a")[1][1] == 500
+
+
+def _work(address: str, count: int, times: multiprocessing.Queue[float]) -> None:
+    pacer = Leased(lease_from(address))
     for _ in range(count):
         wait(pacer, 1)
     times.put(time.monotonic())
@@ -162,17 +207,28 @@ def _work(throttle: Any, count: int, times: multiprocessing.Queue[float]) -> Non
 def test_workers_in_other_processes_share_one_budget() -> None:
     spawn = multiprocessing.get_context("spawn")
     times: multiprocessing.Queue[float] = spawn.Queue()
-    rate, count = 200, 150
-    with _Owner(ctx=spawn) as owner:
-        throttle = owner.Throttle(None, rate)  # type: ignore[attr-defined]
-        workers = [spawn.Process(target=_work, args=(throttle, count, times)) for _ in range(3)]
-        began = time.monotonic()
-        for worker in workers:
-            worker.start()
-        ended = max(times.get(timeout=60) for _ in workers)
-        for worker in workers:
-            worker.join()
-    assert ended - began >= (3 * count - rate * LEASE_SECONDS) / rate - CREDIT_SECONDS
+    rate, counts = 200, (200, 200, 1)
+    lessor = Lessor(Throttle(None, rate))
+    workers = [spawn.Process(target=_work, args=(lessor.address, count, times)) for count in counts]
+    began = time.monotonic()
+    for worker in workers:
+        worker.start()
+    ended = max(times.get(timeout=60) for _ in workers)
+    for worker in workers:
+        worker.join()
+    lessor.close()
+    assert ended - began >= (sum(counts) - rate * LEASE_SECONDS) / rate - CREDIT_SECONDS
+
+
+def test_a_lessor_lets_nobody_else_in_and_its_end_is_noticed() -> None:
+    lessor = Lessor(Throttle(None, 10))
+    with pytest.raises(multiprocessing.AuthenticationError):
+        Client(lessor.address, authkey=b"guessed")
+    lease = lease_from(lessor.address)
+    assert lease(1, 0, 0) == (0.0, (5, 0, 0))
+    lessor.close()
+    with pytest.raises(Unreachable):
+        lease_from(lessor.address)
 
 
 class Recorder:
@@ -242,6 +298,8 @@ LIMITS = {
     "requests": (("--requests-per-second", "60"), 2 * 64 / 60),
     "bandwidth": (("--bandwidth", "2M"), 6 * MIB / (2 * MIB)),
     "timetable": (("--bandwidth", "00:00,2M 12:00,2048K"), 6 * MIB / (2 * MIB)),
+    "processes": (("--requests-per-second", "60", "--processes", "2"), 0),
+    "dask": (("--requests-per-second", "60", "--engine", "dask", "--processes", "2"), 0),
 }
 
 
@@ -249,7 +307,8 @@ LIMITS = {
 def test_a_whole_run_keeps_to_its_limit(limit: str, moto: S3Server, seaweed: S3Server, tmp_path: Path) -> None:
     """Counted from outside, by the servers' side of a proxy; every way that data takes is bound."""
     options, at_least = LIMITS[limit]
-    items = small_items(64) if limit == "requests" else [Item(b"%02d" % n, b"%02d" % n * (MIB // 8)) for n in range(24)]
+    by_requests = options[0] == "--requests-per-second"
+    items = small_items(64) if by_requests else [Item(b"%02d" % n, b"%02d" % n * (MIB // 8)) for n in range(24)]
     bucket = make_bucket(moto, items)
     with FaultProxy(moto.endpoint) as old, FaultProxy(seaweed.endpoint) as new:
         yard = Yard.at(tmp_path, moto, bucket, seaweed, via_source=old.endpoint, via_target=new.endpoint)
@@ -257,8 +316,8 @@ def test_a_whole_run_keeps_to_its_limit(limit: str, moto: S3Server, seaweed: S3S
         done = yard.run()
         assert done.code == 0, done.err
         assert done.document["copied"] == len(items)
-        if limit == "requests":
-            at_least = (old.counts.total() + new.counts.total() - 1) / 60
+        if by_requests:
+            at_least = (old.counts.total() + new.counts.total() - 1) / 60 - (LEASE_SECONDS if len(options) > 2 else 0)
         largest = MIB / 4 / (2 * MIB)
         assert done.document["elapsed_seconds"] >= at_least - CREDIT_SECONDS - largest
     yard.equal()
