@@ -11,10 +11,11 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ from kit.processes import Family, NotReady, free_ports
 
 RGW_PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool", "ceph")
 SWIFT_PROGRAMS = ("swift-proxy-server", "swift-object-server", "swift-ring-builder", "memcached")
+
+_CONNECTING = threading.Lock()  # many threads may use one client, and one at a time a session
+
+
+@cache
+def _session() -> Any:
+    """One for all clients: a session reads boto3's description of S3, which takes ten times as long as all else."""
+    import boto3
+
+    return boto3.session.Session()
 
 
 @dataclass
@@ -45,7 +56,6 @@ class S3Server:
         return self._connect(self.endpoint)
 
     def _connect(self, endpoint: str, attempts: int = 3) -> Any:
-        import boto3
         from botocore.config import Config
 
         config = Config(
@@ -57,14 +67,15 @@ class S3Server:
             connect_timeout=10,
             read_timeout=60,
         )
-        return boto3.session.Session().client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=self.region,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=config,
-        )
+        with _CONNECTING:
+            return _session().client(
+                "s3",
+                endpoint_url=endpoint,
+                region_name=self.region,
+                aws_access_key_id=self.access_key,
+                aws_secret_access_key=self.secret_key,
+                config=config,
+            )
 
     def bucket(self, prefix: str = "b", *, lock: bool = False) -> str:
         """Make a new, empty bucket; its name. ``lock``: with object lock (and so with versions)."""
