@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+KILLED = str(Path(__file__).with_name("journeys") / "killed.py")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -70,6 +72,15 @@ class Shell:
             check=False,
         )
         return Result(done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8"))
+
+
+@dataclass(frozen=True)
+class Impatient(Shell):
+    """The same command line, which waits for 0.3 s at most before it asks a store again, and not for 10."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line that runs portabl."""
+        return [sys.executable, KILLED, "portabl_adapters.s3.calls:WAIT_MOST_SECONDS=0.3", "--", *arguments]
 
 
 def shell(folder: Path, *environments: Mapping[str, str]) -> Shell:

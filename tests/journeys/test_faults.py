@@ -19,7 +19,7 @@ from journeys.yard import MIB, Yard, large_items, make_bucket, small_items
 from kit.hazards import Seen, differences, snapshot
 from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
-from shell import Result
+from shell import Impatient, Result
 
 from portabl import manifest
 from portabl.files import Files
@@ -144,6 +144,7 @@ PATIENT = {
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in PATIENT)) for n in CELLS])
 def test_fault(name: str, two: Two) -> None:
     side, faults, codes = CELLS[name]
+    two.yard.here = Impatient(two.yard.here.folder, two.yard.here.environment)
     injected = [(two.source if side == "source" else two.target).add(replace(fault)) for fault in faults]
     done = two.yard.run()
     assert all(fault.fired for fault in injected), "the fault never happened"
