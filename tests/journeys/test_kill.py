@@ -32,15 +32,15 @@ Stock = tuple[S3Server, str, dict[bytes, Seen]]
 
 @pytest.fixture(scope="module")
 def stock(seaweed2: S3Server) -> Stock:
-    """A source with 150 small and 3 large objects."""
-    bucket = make_bucket(seaweed2, small_items(150) + large_items([33 * MIB + 5, 30 * MIB, 36 * MIB]))
+    """A source with 100 small and 3 large objects."""
+    bucket = make_bucket(seaweed2, small_items(100) + large_items([17 * MIB + 5, 16 * MIB + 1, 18 * MIB]))
     return seaweed2, bucket, snapshot(seaweed2, bucket)
 
 
 @pytest.fixture(scope="module")
 def little(seaweed2: S3Server) -> Stock:
     """A source with 24 small and 2 large objects."""
-    bucket = make_bucket(seaweed2, small_items(24) + large_items([17 * MIB + 1, 25 * MIB]))
+    bucket = make_bucket(seaweed2, small_items(24) + large_items([17 * MIB + 1, 18 * MIB]))
     return seaweed2, bucket, snapshot(seaweed2, bucket)
 
 
@@ -102,7 +102,7 @@ def test_killed_at_random_instants(name: str, stock: Stock, tmp_path: Path, requ
         assert first.run().code == 0
         instants = _instants(time.monotonic() - began)
         needed = proxy.counts["put"] + proxy.counts["part"]
-        assert 150 + 5 + 4 + 5 <= needed <= 150 + 5 + 4 + 5 + 8  # the adapter may try the server out first
+        assert 100 + 3 + 3 + 3 <= needed <= 100 + 3 + 3 + 3 + 8  # the adapter may try the server out first
         root = first.proven()
         rounds = total = repeated = 0
         while instants:
@@ -265,17 +265,17 @@ def test_interrupted(signals: int, little: Stock, rgw: S3Server, root: str, tmp_
     source, bucket, seen = little
     with FaultProxy(rgw.endpoint) as proxy:
         yard = Yard.at(tmp_path, source, bucket, rgw, via_target=proxy.endpoint, seen=seen)
-        slow = proxy.add(Fault("delay", kind="part", seconds=2.0))
+        slow = proxy.add(Fault("delay", kind="part", seconds=2.0 if signals == 1 else 60))
         proxy.add(Fault("delay", kind="put", seconds=0.1))
         code, err, seconds = _interrupted(yard, proxy, signals)
         assert code == 4, err
         assert "stopping" in err
         assert "Traceback" not in err
         if signals == 2:
-            assert seconds < 1.5, "not at once"
+            assert seconds < 30, "not at once"
         assert slow.fired
         proxy.clear()
         proxy.counts.clear()
         yard.proven(root)
         if signals == 1:
-            assert proxy.counts["put"] + proxy.counts["part"] < 24 + 3 + 4, "nothing was kept"
+            assert proxy.counts["put"] + proxy.counts["part"] < 24 + 3 + 3, "nothing was kept"
