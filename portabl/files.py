@@ -43,6 +43,8 @@ class _Place(Protocol):
     def folders(self) -> list[str]: ...
     def exists(self, name: str) -> bool: ...
     def delete(self, name: str) -> None: ...
+    def create(self, name: str, data: bytes) -> bool: ...
+    def sweep(self, folder: str) -> None: ...
     def errors(self, name: str) -> AbstractContextManager[None]: ...
 
 
@@ -109,6 +111,14 @@ class Files:
         with self.writer(name) as file:
             file.write(data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Make a file if there is none; whether it was made. Where the store cannot say that, one may be replaced."""
+        return self._place.create(_checked(name), data)
+
+    def sweep(self, folder: str = "") -> None:
+        """Remove what killed writers left directly in a folder, for who is known to be alone here."""
+        self._place.sweep(_checked(folder) if folder else "")
+
     def writer(self, name: str) -> AbstractContextManager[BinaryIO]:
         """The same for a stream: visible when the block ends, never when it raises."""
         return self._place.writer(_checked(name))
@@ -135,6 +145,11 @@ class Files:
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
         self._place.delete(_checked(name))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a killed writer left, or a living one has not finished."""
+    return bool(_TEMPORARY(name))
 
 
 def _checked(name: str) -> str:
@@ -189,6 +204,29 @@ class _Local:
                 _lock(file.fileno())
             yield file
 
+    def create(self, name: str, data: bytes) -> bool:
+        path = self._path(name)
+        temporary = _temporary(path)
+        with _translated(self.url, name):
+            _make_directory(os.path.dirname(path))
+            try:
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                made = _named(temporary, path)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+            _sync_directory(os.path.dirname(path))
+        return made
+
+    def sweep(self, folder: str) -> None:
+        with _translated(self.url, folder), contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._path(folder)):
+                if _TEMPORARY(name):
+                    os.unlink(os.path.join(self._path(folder), name))
+
     def names(self, prefix: str) -> list[str]:
         found: list[str] = []
         start = os.path.join(self._root, os.path.dirname(prefix))
@@ -231,6 +269,19 @@ class _Local:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def _named(temporary: str, path: str) -> bool:
+    """Give a finished file a name that no other has; whether it was given."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a filesystem without hard links: nearly the same
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 def _lock(descriptor: int) -> None:
@@ -313,6 +364,23 @@ class _Remote:
                 spool.seek(0)
             with self.errors(name):
                 self._send(name, spool, size)
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self._atomic:
+            with contextlib.suppress(Exception):  # a store that cannot: what comes below tells what is wrong with it
+                try:
+                    self._fs.pipe_file(self._path(name), data, mode="create")
+                except FileExistsError:
+                    return False
+                return True
+        with self.writer(name) as file:
+            file.write(data)
+        return True
+
+    def sweep(self, folder: str) -> None:
+        for name in [] if self._atomic else self.names(f"{folder}/" if folder else ""):
+            if _TEMPORARY(name):
+                self.delete(name)
 
     def _send(self, name: str, spool: IO[bytes], size: int) -> None:
         path = self._path(name)

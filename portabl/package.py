@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,14 +21,15 @@ from portabl import manifest as manifests
 from portabl.archive_export import Maker
 from portabl.encryption import described, recipients_of
 from portabl.errors import ContainerMissing, NotFound, PortablError, UsageError
-from portabl.files import Files
+from portabl.files import Files, is_temporary
 from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.keys import plain, show
 from portabl.listing import Filter, Listing, until_ordered
 from portabl.migrate import between
 from portabl.migration import Earlier, Migration
-from portabl.model import Proof
+from portabl.model import Entry, Proof
+from portabl.package_claim import Claim
 from portabl.package_format import (
     COMPLETE,
     LAYOUTS,
@@ -41,10 +42,10 @@ from portabl.package_format import (
     Document,
     finish,
     finished,
-    load,
 )
 from portabl.package_names import Names
 from portabl.package_place import below, is_package, package_of, payload_of
+from portabl.package_provider import provider_files
 from portabl.package_reading import Restore, restore, verify
 from portabl.package_versions import Flattened, as_carried, folded, names_of, real_key
 from portabl.package_writing import Describer
@@ -157,11 +158,17 @@ def _export(job: Export, progress: Progress, stop: threading.Event) -> Report:
             return run(migration, source, payload)
         _apart(job, source)
         source.check(write=False)
-        resumed = _claim(job, opened, payload, files)
-        report = run(migration, source, payload)
-        if resumed and not report.interrupted and _cleared(job, payload):
-            report = run(migration, source, payload)
-        return report if report.interrupted or report.stopped else _finish(job, files, payload, report)
+        evidence = provider_files(job.source, job.config, opened, job.evidence)
+        with Claim(files, stop) as claim:
+            resumed = _claim(job, opened, payload, files, claim)
+            run = functools.partial(run, migration, source, payload, stop=claim.stop)
+            report = run()
+            claim.confirm()
+            if resumed and not report.interrupted and _cleared(job, payload):
+                report = run()
+            if report.interrupted or report.stopped:
+                return report
+            return _finish(job, files, payload, report, claim, evidence)
 
 
 def decide(job: Export) -> Decision:
@@ -211,17 +218,18 @@ def _apart(job: Export, source: Storage) -> None:
         places.apart(source, target)
 
 
-def _claim(job: Export, source: Storage, payload: Payload, files: Files) -> bool:
+def _claim(job: Export, source: Storage, payload: Payload, files: Files, claim: Claim) -> bool:
     """Write the unfinished package.json into an empty place; whether an interrupted export is continued instead."""
     document = _unfinished(job, source)
-    if files.exists(NAME):
-        _continue(files, document)
+    if not files.exists(NAME):
+        _empty(job.target, job.config)
         payload.check(write=True)
-        return True
-    _empty(job.target, job.config)
-    payload.check(write=True)
-    files.write(NAME, document.to_json())
-    return False
+    resumed = claim.take(document, lambda there: _continued(files, there, document))
+    for folder in ("", MANIFEST, f"{MANIFEST}/segments", "provider"):
+        files.sweep(folder)
+    if resumed:
+        payload.check(write=True)
+    return resumed
 
 
 def _unfinished(job: Export, source: Storage) -> Document:
@@ -238,8 +246,7 @@ def _unfinished(job: Export, source: Storage) -> Document:
     )
 
 
-def _continue(files: Files, document: Document) -> None:
-    there = load(files)
+def _continued(files: Files, there: Document, document: Document) -> Document:
     if there.state == COMPLETE:
         hint = "a package is never changed: choose another place, and give this one with `--since` to copy only changes"
         raise UsageError("there is a finished package here already", storage=files.url, hint=hint)
@@ -247,19 +254,25 @@ def _continue(files: Files, document: Document) -> None:
     if there.state == REMOVING or any(getattr(there, name) != getattr(document, name) for name in same):
         hint = "choose another place, or remove this one first"
         raise UsageError("there is another export's package here", storage=files.url, hint=hint)
-    files.write(NAME, replace(there, state=UNFINISHED).to_json())
+    return replace(there, state=UNFINISHED)
 
 
 def _empty(location: str, config: Config) -> None:
     """Refuse a place that holds something: what does not belong to a package would seem to."""
     with registry.open_location(location, config) as storage:
         try:
-            first = next((e for e in storage.entries() if e.size or not e.key.endswith(b"/")), None)
+            first = next(filter(_counts, storage.entries()), None)
         except (ContainerMissing, NotFound):
             return
     if first is not None:
         hint = "choose an empty place for the package, such as a new directory or prefix"
         raise UsageError(f"not empty, and no package: it holds {show(first.key)}", storage=storage.name, hint=hint)
+
+
+def _counts(entry: Entry) -> bool:
+    """Markers of folders, and what a killed run left of its first file, make no place another's."""
+    marker = not entry.size and entry.key.endswith(b"/")
+    return not marker and not is_temporary(entry.key.decode("utf-8", "replace"))
 
 
 def origin(source: Storage, job: Export) -> str:
@@ -291,7 +304,9 @@ def _cleared(job: Export, payload: Payload) -> bool:
 # --- finishing --------------------------------------------------------------------------------------------------------
 
 
-def _finish(job: Export, files: Files, payload: Payload, report: Report) -> Report:
+def _finish(
+    job: Export, files: Files, payload: Payload, report: Report, claim: Claim, evidence: Mapping[str, bytes]
+) -> Report:
     """Write what describes the payload, and package.json last; or say why the package cannot be finished."""
     warnings = list(report.warnings)
     if payload.foreign_total or report.extra:
@@ -300,34 +315,10 @@ def _finish(job: Export, files: Files, payload: Payload, report: Report) -> Repo
         warnings.append(f"the payload holds {what}: {examples}; remove them and run the same command again")
         return replace(report, complete=False, warnings=tuple(warnings), next_command="")
     loaded = manifests.load(registry.files(below(job.target, MANIFEST), job.config))
-    there = load(files)
-    if there.state != UNFINISHED:
-        raise UsageError(f"the package is {there.state}: somebody else has taken it", storage=files.url)
-    document = finish(there, report, plain(registry.safe_url(job.since or "")))
-    Describer(files, loaded).describe(document, _evidence(job))
+    document = finish(claim.confirm(), report, plain(registry.safe_url(job.since or "")))
+    Describer(files, loaded).describe(document, evidence, claim.end)
     where = plain(registry.safe_url(job.target))
     return replace(report, next_command=f"portabl verify {where}" if report.exit_code == 0 else "")
-
-
-def _evidence(job: Export) -> dict[str, bytes]:
-    """Files of ``provider/``: what the configuration says of the source's provider, and the evidence that was given."""
-    found = {"provider/source.json": _card(job)}
-    for path in job.evidence:
-        name = path.replace("\\", "/").rstrip("/").rpartition("/")[2]
-        if f"provider/{name}" in found:
-            raise UsageError(f"two files of evidence are called {plain(name)}")
-        found[f"provider/{name}"] = Files.at(path.removesuffix(name) or ".").read(name)
-    return found
-
-
-def _card(job: Export) -> bytes:
-    location = registry.parse(job.source, job.config)
-    card: dict[str, Any] = {"location": location.name, "type": location.type, "provider": location.provider.name}
-    settings = location.provider.settings()
-    for name in ("endpoint", "region", "country", "operator"):
-        if isinstance(settings.get(name), str):
-            card[name] = registry.safe_url(str(settings[name]))
-    return json.dumps(card, indent=1, sort_keys=True).encode("ascii") + b"\n"
 
 
 # --- earlier packages -------------------------------------------------------------------------------------------------
@@ -392,4 +383,5 @@ def _export_archive(job: Export, progress: Progress, stop: threading.Event) -> R
         maker = Maker(decision, watched, names, _guise(job), files, name, job.threads, progress, stop)
         if job.dry_run:
             return maker.rehearse()
-        return until_ordered(lambda: maker.make(document, _evidence(job), job.proof))
+        evidence = provider_files(job.source, job.config, opened, job.evidence)
+        return until_ordered(lambda: maker.make(document, evidence, job.proof))

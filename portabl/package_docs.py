@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from portabl.keys import plain
 from portabl.package_format import COMPLETE, Document
+from portabl.package_provider import ABOUT
 
 _BAG_FILES = "    bagit.txt ...       this package is a bag as well: BagIt 1.0, RFC 8493\n"
 _BAG_CHECK = "    bagit.py --validate .                 (from PyPI: pip install bagit)\n"
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 
 
-def readme(document: Document) -> bytes:
-    """README.txt, for whoever opens the package years later."""
-    parts = [_what(document), _inside(document), _check(document), _restore(document)]
+def readme(document: Document, provider: Iterable[str]) -> bytes:
+    """README.txt, for whoever opens the package years later. ``provider``: names of the files below provider/."""
+    parts = [_what(document), _inside(document), _provider(provider), _check(document), _restore(document)]
     return "\n".join(parts).encode("utf-8", "backslashreplace")
 
 
@@ -57,6 +60,11 @@ def _inside(document: Document) -> str:
     provider/           what was known of the provider of the source
     verify_package.py   checks this package; needs Python 3.9 or newer and verify_manifest.py beside it
 {bag}"""
+
+
+def _provider(names: Iterable[str]) -> str:
+    lines = [f"    {plain(name):<35} {ABOUT.get(name, 'evidence, such as a label of the provider')}" for name in names]
+    return "\n".join(["THE PROVIDER THE DATA CAME FROM", "", *sorted(lines), ""])
 
 
 def _check(document: Document) -> str:

@@ -50,7 +50,8 @@ class Document:
     neither payload nor segment of the manifest. ``origin``: hash of the source's place and of how it was read, to
     know another package of the same source by. ``since``: the package that unchanged payload was shared with, "" for
     none. Times are UTC, RFC 3339. ``versions``: "all" when every version of each key is in it, else "current".
-    ``encryption``: how payload files are encrypted, empty when they are not.
+    ``encryption``: how payload files are encrypted, empty when they are not. ``holder``: who is making an unfinished
+    package, and when that was last confirmed (see `portabl.package_claim`).
     """
 
     state: str
@@ -70,6 +71,7 @@ class Document:
     exclude: tuple[str, ...] = ()
     versions: str = "current"
     encryption: Mapping[str, Any] = field(default_factory=dict)
+    holder: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -119,13 +121,14 @@ def parse(data: bytes, where: str) -> Document:
         claimed = value.pop("document_sha256", None)
         if claimed != _hash(value):
             raise ManifestError(f"{NAME} was edited: document_sha256 does not match", storage=where)
-        value.setdefault("versions", "current")
+        value = {"versions": "current", "holder": {}, **value}
         fields = {name: value[name] for name in Document.__dataclass_fields__}
     except (ValueError, KeyError, UnicodeError, RecursionError) as error:
         raise ManifestError(f"{NAME} is cut short or misshapen: {type(error).__name__}", storage=where) from error
     fields |= {name: tuple(fields[name]) for name in ("include", "exclude")}
     document = Document(**fields)
-    known = document.state in STATES and document.layout in LAYOUTS and document.versions in VERSIONS
+    held = isinstance(document.holder, Mapping)
+    known = held and document.state in STATES and document.layout in LAYOUTS and document.versions in VERSIONS
     if not known:
         raise ManifestError(f"{NAME} has an unknown state, layout or kind of versions", storage=where)
     return document
@@ -153,6 +156,7 @@ def finish(document: Document, report: Report, since: str = "") -> Document:
         document,
         state=COMPLETE if report.exit_code == 0 else INCOMPLETE,
         finished=utc_now(),
+        holder={},
         tool=f"portabl {__version__}",
         objects=report.objects,
         bytes=report.bytes,

@@ -146,6 +146,8 @@ def as_carried(loaded: Manifest) -> Manifest:
 class Flattened(Around):
     """A source of all versions as one of objects. ``keep``: which keys are in scope. Raises UsageError."""
 
+    capabilities: Capabilities = Capabilities()
+
     def __init__(self, inner: Storage, keep: Filter) -> None:
         super().__init__(inner)
         if not inner.capabilities.versions:
@@ -153,11 +155,7 @@ class Flattened(Around):
             raise UsageError(f"{inner.name} keeps one version of each object", hint=hint)
         self._scratch = tempfile.TemporaryDirectory(prefix="portabl-")
         self._listing = VersionListing(inner, keep, self._scratch.name)
-
-    @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
-        """Sorted here where the inner storage is not."""
-        return replace(self.inner.capabilities, ordered=True, after=False)
+        self.capabilities = replace(inner.capabilities, ordered=True, after=False)  # sorted here in any case
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Every version in scope."""
@@ -207,15 +205,13 @@ class Flattened(Around):
 class Folded(Around):
     """The payload of a package of all versions as a place that has versions. It keeps none that are written."""
 
+    capabilities: Capabilities = Capabilities()
+
     def __init__(self, inner: Payload) -> None:
         super().__init__(inner)
         self._payload = inner
         self._scratch = tempfile.TemporaryDirectory(prefix="portabl-")
-
-    @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
-        """Sorted here, and with versions."""
-        return replace(self.inner.capabilities, ordered=True, after=False, versions=True)
+        self.capabilities = replace(inner.capabilities, ordered=True, after=False, versions=True)
 
     def keeps_versions(self) -> bool:
         """Nothing is written to it."""

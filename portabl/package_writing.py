@@ -35,15 +35,19 @@ class Describer:
         self.objects = 0
         self.bytes = 0
 
-    def describe(self, document: Document, evidence: Mapping[str, bytes]) -> Document:
-        """Write all of it, package.json last; returns the document as it was written. Raises what `Files` raises."""
+    def describe(
+        self, document: Document, evidence: Mapping[str, bytes], before_the_last: Callable[[], object] = lambda: None
+    ) -> Document:
+        """Write all of it, package.json last; returns the document as it was written. Raises what `Files` raises, and
+        what ``before_the_last`` does.
+        """
         bag = document.layout == "bag"
         self._lists(bag=bag)
         for name, data in evidence.items():
             self._write(name, data)
         for name in VERIFIERS:
             self._write(name, (importlib.resources.files("portabl") / name).read_bytes())
-        self._write(README, readme(document))
+        self._write(README, readme(document, evidence))
         if bag:
             self._write("bagit.txt", BAGIT)
             self._write("bag-info.txt", bag_info(document, self.objects, self.bytes))
@@ -52,6 +56,7 @@ class Describer:
         text = document.to_json()
         if bag:
             self._files.write(BAG_TAG_SUMS, self._tags(text))
+        before_the_last()
         self._files.write(NAME, text)
         return document
 

@@ -126,16 +126,14 @@ def _bare(info: ObjectInfo) -> ObjectInfo:
 class Watched(Around):
     """A source whose listing, sorted and filtered, is told to `Names` before anything is written under a name."""
 
+    capabilities: Capabilities = Capabilities()
+
     def __init__(self, inner: Storage, names: Names, keep: Filter) -> None:
         super().__init__(inner)
         self._names = names
         self._scratch = tempfile.TemporaryDirectory(prefix="portabl-")
         self._listing = Listing(inner, keep, self._scratch.name)
-
-    @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
-        """Sorted here where the inner storage is not."""
-        return replace(self.inner.capabilities, ordered=True)
+        self.capabilities = replace(inner.capabilities, ordered=True)  # sorted here where the inner storage is not
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """The inner storage's entries in scope."""

@@ -20,6 +20,7 @@ from portabl.executors import in_order
 from portabl.keys import plain
 from portabl.model import Entry, Proof
 from portabl.package import Export, below
+from portabl.package_claim import is_held
 from portabl.package_format import (
     COMPLETE,
     INCOMPLETE,
@@ -229,11 +230,17 @@ def _decision(one: Snapshot, rules: Sequence[str], newest: datetime.datetime | N
         return Decision(one, False, "was being removed")
     if newest is None or one.taken >= newest:
         return Decision(one, True, ", ".join(rules) or "no complete snapshot is newer")
-    if one.state == UNFINISHED and one.document is None:
-        return Decision(one, True, "no package.json says that this is a package")
     if one.state == UNFINISHED:
-        return Decision(one, False, "unfinished, and a complete one is newer")
+        return _unfinished(one)
     return Decision(one, bool(rules), ", ".join(rules) or "no rule keeps it")
+
+
+def _unfinished(one: Snapshot) -> Decision:
+    if one.document is None:
+        return Decision(one, True, "no package.json says that this is a package")
+    if is_held(one.document):
+        return Decision(one, True, "an export into it is going on")
+    return Decision(one, False, "unfinished, and a complete one is newer")
 
 
 @dataclass(frozen=True, slots=True)

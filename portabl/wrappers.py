@@ -23,9 +23,13 @@ class Around(Storage):
         self.name = inner.name
 
     @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
+    def capabilities(self) -> Capabilities:
         """Of the inner storage, where they may change."""
         return self.inner.capabilities
+
+    @capabilities.setter
+    def capabilities(self, value: Capabilities) -> None:
+        self.inner.capabilities = value
 
     @property
     def place(self) -> tuple[str, bytes]:

@@ -7,13 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from portabl import package, providers
-from portabl.errors import ManifestError, UsageError
+from portabl.errors import JobLocked, ManifestError, UsageError
 from portabl.model import Proof
 from portabl.package import Export, Restore
 from portabl.report import Report
@@ -291,3 +293,153 @@ def test_evidence_travels_along(here: Path) -> None:
     assert json.loads((here / "package" / "provider" / "source.json").read_text())["type"] == "file"
     _flip(here / "package" / "provider" / "label.json")
     assert package.verify("./package", CONFIG).exit_code == 3
+
+
+# --- one place, two exports -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def claimed(here: Path) -> Any:
+    """An export that stands still in the middle: what another one meets there."""
+    from portabl import package_claim
+    from portabl.files import Files
+    from portabl.package_format import UNFINISHED, load, with_state
+
+    _export()
+    files = Files.at("./package")
+    files.write("package.json", with_state(load(files), UNFINISHED).to_json())
+    with package_claim.Claim(files, threading.Event()) as claim:
+        claim.take(load(files), lambda there: there)
+        yield claim
+
+
+def _elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine."""
+    from portabl import package_claim
+
+    monkeypatch.setattr(package_claim, "_host", lambda: "another:0")
+    monkeypatch.setattr(package_claim.os, "getpid", lambda: 1)
+
+
+def test_two_machines_do_not_export_into_one_place(here: Path, claimed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _contents(here / "package")
+    with monkeypatch.context() as patched:
+        _elsewhere(patched)
+        with pytest.raises(JobLocked, match="another export into this place is going on"):
+            _export()
+    assert _contents(here / "package") == before
+    claimed.confirm()
+
+
+def test_nor_do_two_processes_of_one_machine(here: Path, claimed: Any) -> None:
+    """With states of their own, so that the lock of the state does not keep them apart."""
+    program = "import sys; from portabl.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "export", "./source", "./package", "--state", "./other"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "another export into this place is going on" in done.stderr
+    claimed.confirm()
+
+
+def test_a_holder_without_a_sign_of_life_no_longer_counts(
+    here: Path, claimed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from portabl import package_claim
+
+    with monkeypatch.context() as patched:
+        _elsewhere(patched)
+        patched.setattr(package_claim, "ALIVE_SECONDS", 0)
+        assert _export().exit_code == 0
+    with pytest.raises(JobLocked, match="the package is complete"):
+        claimed.confirm()
+    assert _stranger(here / "package").returncode == 0
+
+
+def test_who_loses_the_place_stops_and_finishes_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another takes over in the middle (this one looked dead): the first ends with an error, the second's stays."""
+    from portabl import package_claim
+
+    between = package.between
+    finished = dict[str, bytes]()
+
+    def overtaken(*arguments: Any, **more: Any) -> Report:
+        report = between(*arguments, **more)
+        with monkeypatch.context() as patched:
+            _elsewhere(patched)
+            patched.setattr(package, "between", between)
+            patched.setattr(package_claim, "ALIVE_SECONDS", 0)
+            assert _export(state="./other").exit_code == 0
+        finished.update(_contents(here / "package"))
+        return report
+
+    monkeypatch.setattr(package, "between", overtaken)
+    with pytest.raises(JobLocked, match="somebody else has taken this place"):
+        _export()
+    assert _contents(here / "package") == finished
+    assert _stranger(here / "package").returncode == 0
+
+
+def test_signs_of_life_are_given_and_the_loss_is_seen(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from portabl import package_claim
+    from portabl.files import Files
+    from portabl.package_format import UNFINISHED, load, with_state
+
+    monkeypatch.setattr(package_claim, "BEAT_SECONDS", 0.01)
+    _export()
+    files = Files.at("./package")
+    files.write("package.json", with_state(load(files), UNFINISHED).to_json())
+    now = [1_000_000_000]
+    monkeypatch.setattr(package_claim.time, "time", lambda: now[0])
+    with package_claim.Claim(files, threading.Event()) as claim:
+        claim.take(load(files), lambda there: there)
+        now[0] += 60
+        deadline = time.monotonic() + 60
+        while load(files).holder["time"] != now[0]:
+            assert time.monotonic() < deadline
+        with monkeypatch.context() as patched:
+            _elsewhere(patched)
+            patched.setattr(package_claim, "ALIVE_SECONDS", 0)
+            other = package_claim.Claim(files, threading.Event())
+            other.take(load(files), lambda there: there)
+        assert claim.stop.wait(0.0) or _soon(claim)
+        other.__exit__()
+
+
+def _soon(claim: Any) -> bool:
+    deadline = time.monotonic() + 60
+    while not claim.stop.is_set():
+        assert time.monotonic() < deadline
+    return True
+
+
+def test_the_provider_is_described(here: Path) -> None:
+    """A card that was measured, the catalogue's entry, labels with what lies beside them; and the README names each."""
+    from portabl import capability, registry
+    from portabl.model import Fact
+    from portabl.state import default_root
+
+    (here / "labels").mkdir()
+    for name in ("home.jwt", "home.did.json"):
+        (here / "labels" / name).write_text(f"this is {name}")
+    (here / "portabl.toml").write_text(
+        '[providers.home]\ntype = "file"\npath = "."\nlabels = ["labels/home.jwt"]\ncountry = "DE"\n'
+    )
+    config = providers.load("portabl.toml")
+    with registry.open_location("home:source", config) as opened:
+        facts = {"limit: parts": Fact("limit: parts", "77", "measured")}
+        card = capability.Card(opened.service, "home:source", "a server 1.0", "2026-11-30", "portabl", facts)
+    capability.write(card, capability.place_of(card.service, default_root()))
+    report = package.export(Export("home:source", "./package", config))
+    assert report.exit_code == 0
+    provider = here / "package" / "provider"
+    assert json.loads((provider / "capabilities.json").read_text())["facts"]["limit: parts"]["outcome"] == "77"
+    assert json.loads((provider / "source.json").read_text())["country"] == "DE"
+    assert (provider / "home.jwt").read_text() == "this is home.jwt"
+    assert (provider / "home.did.json").read_text() == "this is home.did.json"
+    text = (here / "package" / "README.txt").read_text()
+    assert all(f"provider/{path.name}" in text for path in provider.iterdir())
+    assert _stranger(here / "package").returncode == 0
+    (here / "labels" / "home.jwt").unlink()
+    with pytest.raises(UsageError, match=r"home\.jwt"):
+        package.export(Export("home:source", "./second", config))
+    assert not (here / "second").exists(), "found out before anything is written"
