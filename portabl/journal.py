@@ -190,6 +190,10 @@ class Journal:
         """Keys with an unfinished upload."""
         return [key for (key,) in self._run("SELECT key FROM upload ORDER BY key") if isinstance(key, bytes)]
 
+    def rivals(self, key: bytes) -> frozenset[str]:  # noqa: ARG002 - a journal is for one attempt at a time
+        """Uploads that others have open for the same key: none."""
+        return frozenset()
+
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""
         with self._guard:

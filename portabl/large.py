@@ -67,6 +67,9 @@ class Uploads(Protocol):
     def open_keys(self) -> list[bytes]:
         """Keys with an unfinished one."""
 
+    def rivals(self, key: bytes) -> frozenset[str] | None:
+        """Tokens of uploads that others have open for the same key; None when one is about to be and has none yet."""
+
     def close(self) -> None:
         """Nothing more is noted."""
 
@@ -206,8 +209,10 @@ class _Copy:
         foreign = list(target.abandoned(key))
         journal.intend_upload(key, self._identity, self._part_size, foreign)
         upload = target.upload(key, self._entry.size, sent, self._part_size)
-        if upload.token:
-            self._owner.abort(target, key, set(target.abandoned(key)) - {upload.token, *foreign})
+        present = set(target.abandoned(key)) if upload.token else set()
+        rivals = journal.rivals(key)  # asked for last: who opens an upload says so first
+        if rivals is not None:
+            self._owner.abort(target, key, present - {upload.token, *foreign, *rivals})
         journal.name_upload(key, upload.token)
         return upload
 

@@ -21,10 +21,15 @@ NOTES = "uploads"
 
 
 class UploadNotes:
-    """Notes in ``folder``, a file an upload."""
+    """Notes in ``folder``, a file an upload.
 
-    def __init__(self, folder: Path) -> None:
+    ``own``: the name of one worker, who sees his own notes only: a shard may be carried out twice at once, and neither
+    may take up or end what the other has open. "" sees those of all, one by one: to clean up when all have ended.
+    """
+
+    def __init__(self, folder: Path, own: str = "") -> None:
         self._folder = folder
+        self._own = own
 
     def intend_upload(self, key: bytes, source: str, part_size: int, foreign: Sequence[str]) -> None:
         """As `Journal.intend_upload`."""
@@ -43,22 +48,31 @@ class UploadNotes:
 
     def end_upload(self, key: bytes) -> None:
         """As `Journal.end_upload`."""
-        self._path(key).unlink(missing_ok=True)
+        for path in self._paths(key)[:1]:
+            path.unlink(missing_ok=True)
 
     def open_upload(self, key: bytes) -> OpenUpload | None:
         """As `Journal.open_upload`, without parts."""
-        return _read_note(self._path(key))
+        return next(filter(None, map(_read_note, self._paths(key))), None)
 
     def open_keys(self) -> list[bytes]:
-        """As `Journal.open_keys`."""
-        notes = [_read_note(path) for path in sorted(self._folder.glob("*.json"))]
-        return [note.key for note in notes if note is not None]
+        """As `Journal.open_keys`; a key for each note."""
+        return [note.key for note in map(_read_note, sorted(self._folder.glob("*.json"))) if note is not None]
+
+    def rivals(self, key: bytes) -> frozenset[str] | None:
+        """As `Journal.rivals`."""
+        others = set(self._folder.glob(f"{_name(key)}.*.json")) - {self._path(key)}
+        tokens = frozenset(note.token for note in map(_read_note, others) if note is not None)
+        return None if "" in tokens else tokens
 
     def close(self) -> None:
         """Nothing is held open."""
 
     def _path(self, key: bytes) -> Path:
-        return self._folder / f"{hashlib.sha256(key).hexdigest()}.json"
+        return self._folder / f"{_name(key)}.{self._own}.json"
+
+    def _paths(self, key: bytes) -> list[Path]:
+        return [self._path(key)] if self._own else sorted(self._folder.glob(f"{_name(key)}.*.json"))
 
     def _write(self, row: OpenUpload) -> None:
         said = {"key": keys.to_json(row.key), "token": row.token, "source": row.source, "part_size": row.part_size}
@@ -67,6 +81,10 @@ class UploadNotes:
         with disk_errors(path):
             write_synced(path.with_suffix(".new"), text.encode())
             path.with_suffix(".new").replace(path)
+
+
+def _name(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()
 
 
 def _read_note(path: Path) -> OpenUpload | None:

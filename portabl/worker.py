@@ -140,7 +140,7 @@ class Workplace:
 
     def _uploads(self) -> Uploads:
         path = Path(self._orders.uploads)
-        return UploadNotes(path) if path.suffix != ".sqlite3" else Journal(path)
+        return UploadNotes(path, uuid.uuid4().hex) if path.suffix != ".sqlite3" else Journal(path)
 
     def work(self, lot: Lot) -> Done:
         """Carry out a shard. Raises Interrupted, or the error of a place in trouble."""

@@ -9,18 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from journeys.yard import MIB, Yard, large_items, make_bucket, small_items
-from kit.hazards import Item, Seen, snapshot
+from kit.dask_cluster import Cluster
+from kit.hazards import Item, Seen, differences, snapshot
 from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
+
+from portabl import providers, registry, worklog
+from portabl.fleet import SHARDS_PER_WORKER, Lot
+from portabl.leases import lease_from
+from portabl.plan import Action, Step
+from portabl.worker import Orders, Ticket, Workplace
 
 SHARDS_OF_20 = "import portabl.fleet; portabl.fleet.SHARD_STEPS = 20; from portabl.cli import main; main()"
 ENGINES = [("--processes", "2"), ("--engine", "dask", "--processes", "2")]
 NAMES = ["processes", "dask"]
-PATIENCE = 60
+PATIENCE = 240
 
 Stock = tuple[S3Server, str, dict[bytes, Seen], str]
 
@@ -125,6 +133,72 @@ def test_killed_with_all_its_workers_it_goes_on(stock: Stock, seaweed: S3Server,
     assert done.document["source_root"] == done.document["target_root"] == stock[3]
     assert done.document["unchanged"] >= 20, "what a whole shard recorded is known"
     yard.equal()
+
+
+def test_a_cluster_outlives_the_command_grows_under_it_and_is_never_flooded(
+    stock: Stock, seaweed: S3Server, tmp_path: Path
+) -> None:
+    with FaultProxy(seaweed.endpoint) as proxy:
+        proxy.add(Fault("delay", kind="put", seconds=0.05))
+        yard = _yard(tmp_path, stock, seaweed, via_target=proxy.endpoint)
+        with Cluster(1, yard.here.environment, yard.here.folder) as cluster:
+            yard.options = ("--engine", "dask", "--scheduler", cluster.address)
+            run = _start(yard)
+            _until(lambda: list(yard.here.state.glob("jobs/*/passes/*/*.seg")), "no shard is whole")
+            os.kill(run.pid, signal.SIGKILL)
+            run.communicate()
+            run = _start(yard)  # the same command finds the same cluster
+            _until(lambda: list(yard.here.state.glob("jobs/*/passes/0002/*.seg")), "the second run does nothing")
+            assert cluster.say("scale 2") == 2
+            out, err = run.communicate(timeout=PATIENCE)
+            assert run.returncode == 0, err
+            assert cluster.say("end") <= 100 * SHARDS_PER_WORKER
+    done = json.loads(out)
+    assert done["source_root"] == done["target_root"] == stock[3]
+    assert done["unchanged"] >= 20, "what a whole shard recorded is known"
+    yard.equal()
+
+
+def test_a_shard_carried_out_twice_at_once_is_as_good_as_once(
+    stock: Stock, seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Schedulers may do that when they lose sight of a worker; and once more later, when all is there."""
+    server, bucket, seen, _ = stock
+    yard = _yard(tmp_path, stock, seaweed)
+    for name, value in (server.environment | seaweed.environment).items():
+        monkeypatch.setenv(name, value)
+    config = providers.load(str(yard.here.folder / "portabl.toml"))
+    ticket = Ticket(tmp_path, "going on")
+    ticket.issue()
+    places = (f"old:{bucket}", f"new:{yard.into}")
+    with registry.open_location(places[0], config) as source, registry.open_location(places[1], config) as target:
+        steps = tuple(Step(Action.COPY, entry) for entry in source.entries() if not entry.key.startswith(b"Odd"))
+        orders = Orders(
+            *places,
+            config=config.path,
+            places=(source.place, target.place),
+            records=str(tmp_path),
+            ticket="going on",
+            uploads=str(tmp_path / "uploads"),
+            threads=8,
+            workers=2,
+        )
+    workers = [Workplace(orders, lease_from) for _ in range(2)]
+    lot = Lot(7, steps, frozenset())
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda worker: worker.work(lot), workers))
+    done.append(workers[0].work(lot))
+    for worker in workers:
+        worker.close()
+    assert {(one.number, one.first, one.last, one.objects) for one in done} == {
+        (7, steps[0].entry.key, steps[-1].entry.key, len(steps))
+    }
+    assert done[2].copied == 0, "what was recorded is not done again"
+    recorded = {record.key: record for _, record in worklog.of_file(tmp_path / "000007.seg")}
+    assert list(recorded) == [step.entry.key for step in steps]
+    assert all(record.target and not record.losses for record in recorded.values())
+    assert not differences({key: seen[key] for key in recorded}, snapshot(seaweed, yard.into))
+    assert not yard.uploads()
 
 
 def test_asked_to_stop_it_stops_and_goes_on(stock: Stock, seaweed: S3Server, tmp_path: Path) -> None:
