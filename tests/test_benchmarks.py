@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import aims, chart, data, report
+from benchmarks import aims, chart, data, memory, report
 from benchmarks.figures import merged, ratios
 from benchmarks.legs import LEGS, Ground
 from benchmarks.tools import TOOLS, Place
 from kit.servers import S3Server
+from kit.synthetic import Bucket, body_of, key_of
 
 RUN = {
     "machine": {"cores": 2, "cpu": "none", "memory_gib": 1.0, "system": "Linux", "load_at_start": 0.0},
@@ -116,3 +117,25 @@ def test_a_run_is_measured_counted_and_looked_at(seaweed2: S3Server, seaweed: S3
         place = ground.kept["portabl"].target
         assert isinstance(place, Place)
         assert data.wrong(place.server, place.bucket, ground.stored) == "0 missing, 0 added, 2 different"
+
+
+def test_objects_that_nobody_stored_are_copied_and_known_again() -> None:
+    """2,100 are three pages of a listing; what was measured is wrong unless all of them arrived."""
+    points = list(memory._measured(2_100, ["copy", "again"]))
+    assert [(point["kind"], point["wrong"]) for point in points] == [("copy", ""), ("again", "")]
+    assert all(point["memory"] > 2**20 for point in points)
+
+
+def test_a_made_up_bucket_tells_what_arrived_from_what_did_not() -> None:
+    bucket = Bucket(30, full=False)
+    for number in (3, 7):
+        bucket.put(key_of(number), body_of(number), b"")
+    bucket.put(key_of(5), b"damaged", b"")
+    bucket.put(b"other", b"x", b"")
+    found = [(key_of(3), body_of(3)), (key_of(5), b"damaged"), (key_of(7), body_of(7)), (b"other", b"x")]
+    assert list(bucket.after(b"", b"")) == found
+    assert list(bucket.after(key_of(5), b"")) == found[2:]
+    assert list(bucket.after(key_of(3), b"objects/")) == found[1:3]
+    bucket.delete(key_of(7))
+    assert bucket.get(key_of(7)) is None
+    assert bucket.get(key_of(5)) == b"damaged"
