@@ -158,9 +158,10 @@ class Workplace:
 
 
 def recorded(folder: Path, number: int, but: Path | None = None) -> dict[bytes, Line]:
-    """What earlier attempts at a shard have recorded, whole lines only."""
+    """What earlier attempts at a shard have recorded, whole lines only; one that is finished too."""
     found: dict[bytes, Line] = {}
-    for path in folder.glob(f"{number:06d}.*"):
+    whole = folder.parent / f"{number:06d}.seg"
+    for path in (*folder.glob(f"{number:06d}.*"), *([whole] if whole.exists() else ())):
         if path != but:
             found |= {line[1].key: line for line in worklog.of_file(path)}
     return found
