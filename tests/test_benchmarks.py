@@ -52,7 +52,9 @@ def test_an_aim_is_met_or_missed_by_the_figures_alone(tmp_path: Path) -> None:
         _part("s3-s3", "huge", "one", {"portabl": (3.0,)}, bytes=2000),
     )
     curve = tmp_path / "curve.json"
-    curve.write_text(json.dumps({"points": [{"memory": 60e6}, {"memory": 90e6}]}))
+    points = [{"kind": "copy", "objects": count, "memory": size} for count, size in ((10, 60e6), (1000, 90e6))]
+    curve.write_text(json.dumps({"points": points}))
+    assert "| copying, 10 to 1,000 objects | peak memory, MB | <= 150 | 90.00 | met |" in aims.table(doc, curve)
     assert {row.strip() for row in _rows(doc, curve)} == {
         *("0.70 met", "0.75 met", "0.70 **missed**", "0.80 met", "2.00 met", "1.00 **missed**", "1.25 met"),
         *("1.12 **missed**", "90.00 met", "1.50 **missed**", "not measured", "1.00 met"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Document, by_tool, median, ratios
+from benchmarks.figures import KINDS, Document, by_tool, median, ratios
 
 RCLONE = ("rclone-tuned",)
 JUICEFS = ("juicefs",)
@@ -98,13 +98,18 @@ def _hidden(doc: Document) -> float | None:
     return pace / (THREADS / (REQUESTS_EACH * part["latency"]))
 
 
-def _memory(curve: Path, figure: Callable[[Sequence[float]], float]) -> Callable[[Document], float | None]:
-    def measured(_: Document) -> float | None:
-        if not curve.exists():
-            return None
-        return figure([point["memory"] for point in json.loads(curve.read_text())["points"]])
-
-    return measured
+def _memory(curve: Path) -> Iterator[Aim]:
+    """Two for each kind of run: as much as was measured of it."""
+    points = json.loads(curve.read_text())["points"] if curve.exists() else []
+    for kind, name in KINDS.items():
+        found = {point["objects"]: point["memory"] / 1e6 for point in points if point["kind"] == kind}
+        most = max(found.values(), default=None)
+        spread = most / min(found.values()) if most and len(found) > 1 else None
+        work = (
+            f"{name}, {' to '.join(f'{one:,}' for one in sorted({min(found), max(found)}))} objects" if found else name
+        )
+        yield Aim(work, "peak memory, MB", 150, lambda _, most=most: most)
+        yield Aim(work, "peak memory, most to least", MEMORY_SPREAD, lambda _, spread=spread: spread)
 
 
 def aims(curve: Path) -> Iterable[Aim]:
@@ -129,9 +134,7 @@ def aims(curve: Path) -> Iterable[Aim]:
     yield Aim(
         "small, 80 ms later", "objects a second, to threads / latency of an object's 2 requests", 0.9, _hidden, True
     )
-    yield Aim("memory, up to 1,000,000", "MB at most, of 150", 150, _memory(curve, lambda points: max(points) / 1e6))
-    flat = _memory(curve, lambda points: max(points) / min(points))
-    yield Aim("memory, up to 1,000,000", "most to least", MEMORY_SPREAD, flat)
+    yield from _memory(curve)
 
 
 def table(doc: Document, curve: Path) -> list[str]:

@@ -13,7 +13,7 @@ COLOURS = dict(zip(TOOLS, ("#1b6ac9", "#d1495b", "#edae49", "#66a182", "#8d6a9f"
 WIDTH = 860
 LEFT, RIGHT = 330, 60
 BAR, GAP = 11, 14
-TEXT = 'font-family="sans-serif" font-size="11" fill="#222"'
+TEXT = 'font-family="sans-serif" font-size="11"'
 MEASURES = (("wall", "wall time"), ("cpu", "CPU time"))
 
 
@@ -23,8 +23,9 @@ def _svg(height: float, lines: Sequence[str]) -> str:
     return "\n".join((head, *lines, "</svg>")) + "\n"
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {TEXT}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = "#222") -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
+    return f"<text {place} {TEXT}>{escape(text)}</text>"
 
 
 def bars(doc: Document) -> str:
@@ -83,11 +84,11 @@ def curve(title: str, series: dict[str, Sequence[tuple[int, float]]], top: float
     for value in (0, top / 3, top * 2 / 3, top):
         lines.append(_text(left - 6, up(value) + 4, f"{value:.0f} {unit}", "end"))
     lines.append(f'<path d="M{left} {up(top):.1f}H{WIDTH - 190}" stroke="#d1495b" stroke-dasharray="4 3"/>')
-    for (name, points), colour in zip(series.items(), COLOURS.values(), strict=False):
+    for (name, points), colour, below in zip(series.items(), COLOURS.values(), (15, -7, -19, -31), strict=False):
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in points)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for x, y in points:
             lines.append(f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3" fill="{colour}"/>')
-            lines.append(_text(across(x), up(y) - 7, f"{y:.0f}", "middle"))
-        lines.append(_text(across(points[-1][0]) + 10, up(points[-1][1]) + 4, name))
+            lines.append(_text(across(x), up(y) + below, f"{y:.0f}", "middle", colour))
+        lines.append(_text(WIDTH - 180, bottom - 30 + below, name, colour=colour))
     return _svg(height, lines)

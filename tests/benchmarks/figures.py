@@ -13,6 +13,9 @@ from typing import Any
 Document = dict[str, Any]
 """``runs`` by name (date, machine, versions, rounds), ``parts`` and ``help_seconds``; plain JSON."""
 
+KINDS = {"dry": "listing and planning", "copy": "copying", "again": "again, nothing changed"}
+"""What memory is measured for."""
+
 
 @dataclass(frozen=True)
 class Sample:

@@ -26,10 +26,10 @@ from kit import synthetic
 from kit.servers import S3Server
 
 from benchmarks import chart, measure, report
+from benchmarks.figures import KINDS
 from benchmarks.tools import TOOLS, Place, Verb, environment
 
 AIM_MB = 150
-KINDS = {"dry": "listed and planned", "copy": "copying all of them", "again": "again, nothing changed"}
 TIMEOUT_SECONDS = 3 * 3600
 
 
