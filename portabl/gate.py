@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from portabl import capability
-from portabl.errors import UsageError
+from portabl.errors import StorageError, UsageError
 from portabl.judge import ARCHIVED, KEYS, SIZE, TAGS, USER, Judge, readable
 from portabl.model import ARCHIVES, HEADERS, Entry, Record
 from portabl.preflight import Ahead, Surveyor, record_items
@@ -33,6 +33,22 @@ def accepted(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def source_names_losses(source: Storage, acl: str, lock: str) -> bool:
+    """Whether objects may be lost for what the source holds and the options say, whatever the target can keep: ACLs
+    that are to be carried are looked at in any case, locks where there can be any.
+    """
+    if acl in ("canned", "full"):
+        return True
+    if lock == "none":
+        return False
+    try:
+        return source.has_versions() is not False and source.locks_objects() is not False
+    except StorageError as error:
+        if not error.passable:
+            raise
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the check found. ``figures``: of a report that says so; ``warnings``: how little was looked at, if so."""
@@ -46,10 +62,12 @@ class Gate:
     """Looks before a run copies. From here on both places keep to what their cards say. Raises UsageError.
 
     ``accept``: names of losses, as given by the user. ``card``: the one to go by, None for the one measured at the
-    target, if there is one.
+    target, if there is one. ``acl``, ``lock``: what is to become of them, as in `portabl.migration`.
     """
 
-    def __init__(self, source: Storage, target: Storage, accept: Iterable[str], card: str | None) -> None:
+    def __init__(
+        self, source: Storage, target: Storage, accept: Iterable[str], card: str | None, acl: str, lock: str
+    ) -> None:
         self.accepted = accepted(accept)
         self._source = source
         root = default_root()
@@ -60,6 +78,7 @@ class Gate:
         self._judge = Judge(target, found, readable(source))
         self._knows = found is not None or self._judge.wants_fields
         self._doubtful = False
+        self._acl, self._lock = acl, lock
         limits = target.capabilities
         measured = {"parts_max": limits.parts_max, "part_size_min": limits.part_size_min} if found else {}
         self.options = {name: str(value) for name, value in measured.items()}
@@ -80,10 +99,11 @@ class Gate:
 
         Raises Interrupted, and what looking raises.
         """
-        if not self._knows and not self._doubtful and restored is None:
+        asks = source_names_losses(self._source, self._acl, self._lock)
+        if not (self._knows or self._doubtful or asks) and restored is None:
             return Verdict(False, {})
         items = record_items(restored) if restored is not None else ((entry, None) for entry in entries)
-        survey = Surveyor(self._judge).run(items, self._source, threads, stop)
+        survey = Surveyor(self._judge, asks=asks).run(items, self._source, threads, stop)
         warnings = []
         if not survey.complete:
             seen = f"{survey.looked_at:,} of {survey.wanted:,}"
@@ -91,6 +111,7 @@ class Gate:
         ahead = survey.unaccepted(self.accepted)
         figures: dict[str, object] = {
             "objects": survey.objects,
+            "delete_markers": survey.delete_markers,
             "bytes": survey.bytes,
             "losses": tuple(LossGroup(one.field, one.reason, one.count, one.examples) for one in ahead),
             "next_command": self._advice(ahead),

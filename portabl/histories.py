@@ -18,7 +18,7 @@ from portabl.errors import Changed, Corrupt, Interrupted, StorageError, UsageErr
 from portabl.executors import Workers
 from portabl.large import LargeMover
 from portabl.model import Entry, Loss, Metadata, Record, Seen, Written
-from portabl.plan import Action, History, Step
+from portabl.plan import AN_OLDER_ONE, Action, History, Step
 from portabl.progress import Progress
 from portabl.readback import Reader
 from portabl.records import encode
@@ -33,7 +33,6 @@ from portabl.transfer import ATTEMPTS, SINGLE_MAX, Mover, check_restore, record,
 INLINE = 1_000
 """A history with more versions is carried while nothing else is planned, so that few such are held at once."""
 OTHER_HISTORY = "the target's history of this key is another one, and stays as it is"
-AN_OLDER_ONE = "not written, because an older version of this key did not arrive"
 
 
 def check(source: Storage, target: Storage) -> None:

@@ -13,7 +13,8 @@ from portabl.capability import LOST, UNKNOWN, Card
 from portabl.errors import Refused, StorageError
 from portabl.features import ABOVE, BESIDE, FOLDER, field_features, key_features
 from portabl.large import part_size
-from portabl.model import ARCHIVES, Entry, Metadata
+from portabl.model import ARCHIVES, Entry, Loss, Metadata
+from portabl.plan import AN_OLDER_ONE
 from portabl.shapes import beyond
 from portabl.storage import Storage
 from portabl.transfer import SINGLE_MAX
@@ -79,7 +80,7 @@ class Judge:
         if entry.delete_marker:
             return [], []
         if entry.problem:
-            return [_object(UNREADABLE, entry.problem)], []
+            return [unreadable(entry.problem)], []
         found = [*self._archived(entry), *self._size(entry)]
         if not self._watched or self._card is None:
             return found, []
@@ -177,6 +178,24 @@ class Judge:
         if total is not None and all_of_it > total:
             return _object(USER, f"user: more metadata than the {total:,} bytes that were seen to work")
         return None
+
+    def of_source(self, loss: Loss) -> Foreseen:
+        """A loss that the source's own answer names: what it hides, or what the run's options leave behind."""
+        accept = accept_name(loss.field)
+        if accept not in ("lock", "acl"):
+            return Foreseen(Portability.NONE, UNREADABLE, loss.field, loss.reason)
+        fits = self._capabilities.locks if accept == "lock" else self._capabilities.acls
+        return Foreseen(Portability.ADAPTATION if fits else Portability.NONE, accept, loss.field, loss.reason)
+
+
+def waiting(accept: str) -> Foreseen:
+    """A version behind one of its key that does not arrive; ``accept`` as for that one."""
+    return _object(accept, AN_OLDER_ONE)
+
+
+def unreadable(reason: str) -> Foreseen:
+    """An object that the source does not give."""
+    return _object(UNREADABLE, reason)
 
 
 def readable(source: Storage) -> Callable[[Entry], bool]:

@@ -19,7 +19,7 @@ from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.copying import CopyStage
 from portabl.engines import Crew, Engine
-from portabl.errors import ContainerMissing, Interrupted, StorageError
+from portabl.errors import ContainerMissing, Interrupted
 from portabl.files import Files
 from portabl.fleet import FIRST_LATE, Done
 from portabl.gate import Gate
@@ -39,6 +39,7 @@ from portabl.report import Report
 from portabl.shards import Shards
 from portabl.state import Job, Pass, default_root, disk_errors
 from portabl.storage import Storage
+from portabl.surroundings import VERSIONS_COUNTED, older_versions, sentence, unfinished
 from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
@@ -106,6 +107,8 @@ def _between(
         with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
             return _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise).rehearse()
     target.check(write=True)
+    if migration.lock == "keep":
+        places.can_lock(target)
     with _job(migration, source, target) as job, job.scratch() as scratch, disk_errors(job.root):
         job.tidy()
         job.compact()
@@ -164,7 +167,9 @@ class _Run:
         self._started = utc_now()
         keep = Filter.of(migration.include, migration.exclude)
         accept = (*migration.accept, ARCHIVED) if migration.restore_archived else migration.accept
-        self._gate = Gate(source, target, accept, migration.card)  # what is archived is asked for, and named
+        self._keep = keep
+        # what is archived is asked for, and named
+        self._gate = Gate(source, target, accept, migration.card, migration.acl, migration.lock)
         listing = VersionListing if migration.all_versions else Listing
         self._source_listing = Spooled(listing(source, keep, scratch, migration.listers), scratch)
         self._target_listing: Iterable[Entry] = listing(target, keep, scratch, migration.listers)
@@ -181,6 +186,9 @@ class _Run:
             if not self._target.capabilities.metadata_in_manifest:
                 raise
             self._target_listing = ()  # a directory that the real run would make
+        else:
+            if self._migration.lock == "keep":
+                places.can_lock(self._target)
         rehearsal = self._rehearsal_of_histories if self._migration.all_versions else self._rehearsal
         return self._foreseen() or until_ordered(rehearsal)
 
@@ -190,8 +198,10 @@ class _Run:
             self._notes.append(
                 "ACLs and encryption at the source were not counted: only a run in one process does that"
             )
-        if found := unfinished(self._source):
-            self._notes.append(found)
+        self._notes += filter(None, (unfinished(self._source)[1],))
+        if not self._migration.all_versions:
+            left, unknown = older_versions(self._source, self._keep, self._stop, VERSIONS_COUNTED)
+            self._notes += [*map(sentence, left), *filter(None, (unknown,))]
 
     def _rehearsal_of_histories(self) -> Report:
         figures = histories.rehearsed(self._plan_histories(iter(())))
@@ -493,15 +503,6 @@ class _Run:
         elapsed = time.monotonic() - self._began
         said = {"warnings": tuple(self._warnings), "notes": (*self._notes, *self._source.notes())}
         return replace(empty, elapsed_seconds=elapsed, **said, **figures)  # type: ignore[arg-type]
-
-
-def unfinished(source: Storage) -> str:
-    """A sentence on the uploads at a source that nobody has finished, "" when there are none."""
-    try:
-        count = source.unfinished()
-    except StorageError as refused:
-        return f"unfinished uploads at the source could not be counted: {refused.message}"
-    return f"{count:,} unfinished uploads at the source are no objects yet and are not carried" if count else ""
 
 
 def _amended(finding: Finding) -> Line:

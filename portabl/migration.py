@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from portabl import policy as policies
-from portabl import registry
+from portabl import places, registry
 from portabl.engines import Engine
 from portabl.errors import UsageError
 from portabl.model import Proof
@@ -112,7 +112,11 @@ class Migration:
 
     def source_options(self) -> dict[str, str]:
         """What the command asks of the source. Raises UsageError."""
-        asked = {"acl": self.acl, "lock": self.lock, "storage_class": self._classes()}
+        asked = {
+            "acl": self.acl,
+            "lock": self.lock,
+            "storage_class": places.classes(self.target, self.config, self.storage_class),
+        }
         if self.restore_archived:
             asked["restore_archived"] = str(self.restore_archived)
         return self._options(asked)
@@ -124,17 +128,6 @@ class Migration:
     def _options(self, more: Mapping[str, str]) -> dict[str, str]:
         wanted = {"symlinks": self.symlinks, "versions": self.versions, **more}
         return {name: value for name, value in wanted.items() if value}
-
-    def _classes(self) -> str:
-        """Storage classes as the source is to name them: as they are, or as the target's table has them."""
-        if self.storage_class != "map":
-            return self.storage_class
-        provider = registry.parse(self.target, self.config).provider
-        table = provider.storage_classes if isinstance(provider, S3Provider) else None
-        if not table:
-            hint = 'add `storage_classes = { STANDARD_IA = "COLD" }` to its table in portabl.toml'
-            raise UsageError(f"{self.target}: its provider has no table of storage classes", hint=hint)
-        return ",".join(f"{old}={new}" for old, new in table.items())
 
 
 @dataclass(frozen=True, slots=True)

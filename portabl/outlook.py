@@ -5,30 +5,34 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portabl import bucket_config, capability, places, prices, registry
+from portabl import bucket_config, capability, histories, places, prices, registry
 from portabl import manifest as manifests
 from portabl.bucket_config import Change
 from portabl.capability import Card
 from portabl.errors import ContainerMissing, StorageError, UsageError
 from portabl.forecast import Forecast, costs, duration, measure, requests
+from portabl.gate import source_names_losses
 from portabl.judge import Foreseen, Judge, readable
-from portabl.listing import Filter, Listing, Spooled
+from portabl.listing import Filter, Listing, Spooled, VersionListing
 from portabl.preflight import HEADS, Item, Survey, Surveyor, record_items
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
 from portabl.state import default_root
 from portabl.storage import Storage
+from portabl.surroundings import LeftBehind, older_versions, unfinished
+from portabl.verify import looked_at
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to look at. Locations as typed. ``manifest``: go by it instead of a listing and HEADs. ``heads``: objects
     whose metadata is looked at, None for all. ``bandwidth`` as in `portabl.throttle`; ``prices``: a price table.
+    ``versions``, ``acl``, ``lock``, ``storage_class`` and ``symlinks``: what the migration would be asked for.
     """
 
     source: str
@@ -44,10 +48,22 @@ class Wanted:
     threads: int = 64
     bandwidth: str = ""
     prices: Path | None = None
+    versions: str = "current"
+    acl: str = "report"
+    lock: str = "report"
 
-    def options(self) -> dict[str, str]:
-        """What is asked of both places."""
-        wanted = {"storage_class": self.storage_class, "symlinks": self.symlinks}
+    def source_options(self) -> dict[str, str]:
+        """What is asked of the source; what a migration counts as it reads, HEADs count here. Raises UsageError."""
+        acl = "report-all" if self.acl == "report" and self.heads is None else self.acl
+        classes = places.classes(self.target, self.config, self.storage_class)
+        return self._options({"acl": acl, "lock": self.lock, "storage_class": classes, "counts": "heads"})
+
+    def target_options(self) -> dict[str, str]:
+        """What is asked of the target."""
+        return self._options(looked_at(self.acl, self.lock, self.storage_class))
+
+    def _options(self, more: Mapping[str, str]) -> dict[str, str]:
+        wanted = {"symlinks": self.symlinks, "versions": self.versions, **more}
         return {name: value for name, value in wanted.items() if value}
 
 
@@ -56,7 +72,8 @@ class Outlook:
     """What a migration would find. ``card``: the one that was gone by, None when nothing was measured at the target.
 
     ``settings``: how the bucket's configuration would travel (`portabl bucket-config`), where both are buckets; a
-    migration leaves it alone, so it is no loss.
+    migration leaves it alone, so it is no loss. ``left``: what the options leave behind, ``notes``: what else was seen
+    at the source, ``unfinished``: uploads there; none of it is a loss of an object.
     """
 
     source: str
@@ -67,6 +84,9 @@ class Outlook:
     looked_by: str = "listing"
     settings: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    left: tuple[LeftBehind, ...] = ()
+    notes: tuple[str, ...] = ()
+    unfinished: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -88,10 +108,13 @@ def foresee(
     progress, stop = progress or NoProgress(), stop or threading.Event()
     table = prices.load(wanted.prices) if wanted.prices else None
     duration(Survey(), wanted.bandwidth, None, 1)  # a bandwidth that is none is told before the work
-    with _opened(wanted, wanted.source) as source, _opened(wanted, wanted.target) as target:
+    with (
+        _opened(wanted, wanted.source, wanted.source_options()) as source,
+        _opened(wanted, wanted.target, wanted.target_options()) as target,
+    ):
         places.apart(source, target)
         source.check(write=False)
-        warnings = _check(target)
+        warnings = _check(wanted, source, target)
         card = capability.find(wanted.card, target.service, default_root())
         judge = Judge(target, card or _nothing_known(target), readable(source))
         names = tuple(registry.parse(text, wanted.config).provider.name for text in (wanted.source, wanted.target))
@@ -101,23 +124,43 @@ def foresee(
             known = table.providers.get(names[0])
             days = {name: one.minimum_days for name, one in known.classes.items()} if known else {}
 
-        surveyor = Surveyor(judge, heads=wanted.heads, minimum_days=days, hear=hear)
+        asks = source_names_losses(source, wanted.acl, wanted.lock)
+        surveyor = Surveyor(judge, heads=wanted.heads, asks=asks, minimum_days=days, hear=hear)
         progress.stage("plan", None)
         with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
             items = _items(wanted, source, scratch, stop)
             found = surveyor.run(_counted(items, progress), source, wanted.threads, stop)
-        return _outlook(wanted, source, target, found, card, table, (names[0], names[1]), warnings)
+        outlook = _outlook(wanted, source, target, found, card, table, (names[0], names[1]), warnings)
+        return _beside(outlook, wanted, source, stop)
 
 
-def _opened(wanted: Wanted, location: str) -> Storage:
-    return registry.open_location(location, wanted.config, threads=wanted.threads, options=wanted.options())
+def _beside(outlook: Outlook, wanted: Wanted, source: Storage, stop: threading.Event) -> Outlook:
+    """The same with what lies at the source beside the objects that would be carried."""
+    if wanted.manifest is not None:
+        return outlook
+    left: tuple[LeftBehind, ...] = ()
+    count, text = unfinished(source)
+    notes = [*source.notes(), text]
+    if wanted.versions == "current":
+        left, unknown = older_versions(source, Filter.of(wanted.include, wanted.exclude), stop)
+        notes.append(unknown)
+    return dataclasses.replace(outlook, left=left, notes=tuple(filter(None, notes)), unfinished=count)
 
 
-def _check(target: Storage) -> list[str]:
+def _opened(wanted: Wanted, location: str, options: Mapping[str, str]) -> Storage:
+    return registry.open_location(location, wanted.config, threads=wanted.threads, options=options)
+
+
+def _check(wanted: Wanted, source: Storage, target: Storage) -> list[str]:
+    """Refuses what the migration would refuse. Raises UsageError, ConfigError."""
     try:
         target.check(write=False)
     except ContainerMissing:
         return [f"{target.name} does not exist yet"]
+    if wanted.versions == "all":
+        histories.check(source, target)
+    if wanted.lock == "keep":
+        places.can_lock(target)
     return []
 
 
@@ -131,7 +174,8 @@ def _items(wanted: Wanted, source: Storage, scratch: str, stop: threading.Event)
     if wanted.manifest is not None:
         loaded = manifests.load(registry.files(wanted.manifest, wanted.config))
         return record_items(record for _, record in loaded.records() if keep.admits(record.key))
-    listing = Spooled(Listing(source, keep, scratch), scratch)
+    kind = VersionListing if wanted.versions == "all" else Listing
+    listing = Spooled(kind(source, keep, scratch), scratch)
     listing.fill(stop)
     return ((entry, None) for entry in listing)
 

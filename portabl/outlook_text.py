@@ -23,6 +23,8 @@ def _lines(outlook: Outlook) -> Iterator[str]:
     verdict = "something would be lost, see below" if survey.ahead else "nothing that is known would be lost"
     yield f"{plain(outlook.source)} -> {plain(outlook.target)}: {verdict}; nothing was written"
     yield f"  objects         {survey.objects:,} ({size_text(survey.bytes)})"
+    if survey.delete_markers:
+        yield f"  delete markers  {survey.delete_markers:,}"
     yield f"  looked at       {_looked_at(outlook)}"
     yield f"  target measured {_card(outlook.card)}"
     yield from _sizes(survey)
@@ -34,8 +36,10 @@ def _lines(outlook: Outlook) -> Iterator[str]:
     if survey.unknown:
         yield "  unknown (never measured at the target; a migration watches for it)"
         yield from (f"    {count:,} x {plain(name)}" for name, count in survey.unknown.items())
+    yield from _left(outlook)
     yield from _settings(outlook)
     yield from _forecast(outlook)
+    yield from (f"note: {plain(line)}" for line in outlook.notes)
     yield from (f"warning: {plain(line)}" for line in outlook.warnings)
     yield from _next(outlook)
 
@@ -82,6 +86,15 @@ def _losses(portability: Portability, losses: list[Ahead]) -> Iterator[str]:
             yield f"        and {one.count - len(one.examples):,} more; `--list FILE` names them all"
 
 
+def _left(outlook: Outlook) -> Iterator[str]:
+    if not outlook.left:
+        return
+    yield "  left behind, as these options say (no loss in the exit code)"
+    for one in outlook.left:
+        yield f"    {one.count:,} x {one.field}: {plain(one.reason)}"
+        yield from (f"        {show(key)}" for key in one.examples)
+
+
 def _settings(outlook: Outlook) -> Iterator[str]:
     set_there = [change for change in outlook.settings if change.kind not in (Class.ABSENT, Class.SAME)]
     if set_there:
@@ -123,6 +136,7 @@ def outlook_document(outlook: Outlook) -> dict[str, object]:
         "source": plain(outlook.source),
         "target": plain(outlook.target),
         "objects": survey.objects,
+        "delete_markers": survey.delete_markers,
         "bytes": survey.bytes,
         "sizes": [{"to": one.upper, "objects": one.objects, "bytes": one.bytes} for one in survey.sizes],
         "storage_classes": {
@@ -140,6 +154,17 @@ def outlook_document(outlook: Outlook) -> dict[str, object]:
         "carried": {plain(name): count for name, count in survey.carried.items()},
         "losses": [_loss(one) for one in survey.ahead],
         "unknown": dict(survey.unknown),
+        "left_behind": [
+            {
+                "field": one.field,
+                "reason": one.reason,
+                "count": one.count,
+                "examples": [to_json(k) for k in one.examples],
+            }
+            for one in outlook.left
+        ],
+        "unfinished_uploads": outlook.unfinished,
+        "notes": [plain(line) for line in outlook.notes],
         "settings": [
             {"name": change.name, "class": str(change.kind), "reasons": [plain(reason) for reason in change.reasons]}
             for change in outlook.settings

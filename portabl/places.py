@@ -1,10 +1,10 @@
-"""Places that must not lie within each other."""
+"""Places that do not go together: one within the other, or one that cannot do what is asked of it."""
 
 from __future__ import annotations
 
 from portabl import registry
-from portabl.errors import UsageError
-from portabl.providers import Config
+from portabl.errors import ConfigError, UsageError
+from portabl.providers import Config, S3Provider
 from portabl.storage import Storage
 
 
@@ -16,6 +16,29 @@ def apart(source: Storage, target: Storage) -> None:
             f"source and target overlap: {source.name} and {target.name}",
             hint="choose a target outside the source",
         )
+
+
+def can_lock(target: Storage) -> None:
+    """Refuse a target bucket that cannot lock objects, where locks are to be carried. Raises ConfigError."""
+    if target.capabilities.locks and target.locks_objects() is False:
+        raise ConfigError(
+            f"{target.name}: the bucket has no object lock",
+            hint="create the bucket with object lock enabled, or leave locks behind with `--lock none`",
+        )
+
+
+def classes(target: str, config: Config, wanted: str) -> str:
+    """Storage classes as the source is to name them (``wanted``: "", "keep" or "map"): as they are, or as the table of
+    the target's provider has them. Raises UsageError.
+    """
+    if wanted != "map":
+        return wanted
+    provider = registry.parse(target, config).provider
+    table = provider.storage_classes if isinstance(provider, S3Provider) else None
+    if not table:
+        hint = 'add `storage_classes = { STANDARD_IA = "COLD" }` to its table in portabl.toml'
+        raise UsageError(f"{target}: its provider has no table of storage classes", hint=hint)
+    return ",".join(f"{old}={new}" for old, new in table.items())
 
 
 def outside(place: Storage, source: Storage) -> None:

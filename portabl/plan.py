@@ -38,6 +38,10 @@ class Action(enum.Enum):
     EXTRA = "extra"  # at the target, not in the source
 
 
+AN_OLDER_ONE = "not written, because an older version of this key did not arrive"
+"""Why a version that could be carried is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One decision. ``entry`` is the source's listing (the target's for EXTRA); ``known`` the last record's line (the

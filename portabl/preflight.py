@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from portabl.errors import Interrupted, NotFound
+from portabl.errors import Interrupted, NotFound, StorageError
 from portabl.executors import in_order
-from portabl.judge import UNREADABLE, Foreseen, Judge, Portability, accept_name
-from portabl.model import Entry, Metadata, Record
+from portabl.judge import UNREADABLE, Foreseen, Judge, Portability, accept_name, unreadable, waiting
+from portabl.model import Entry, ObjectInfo, Record
 from portabl.report import EXAMPLES_MAX
 from portabl.storage import Storage
+from portabl.transfer import with_losses_of
 
 HEADS = 1_000
 """Objects whose metadata is looked at unless all are asked for."""
@@ -29,8 +30,8 @@ GROUPS_MAX = 200
 SAMPLES = 8
 SIZES = (0, 2**10, 2**20, 16 * 2**20, 2**30, 5 * 2**30, 100 * 2**30, 5 * 2**40)
 """Upper bounds (bytes, inclusive) of the bins of the histogram; one more bin for what is larger."""
-Item = tuple[Entry, Metadata | None]
-"""An object as listed, and its metadata where that is known without asking."""
+Item = tuple[Entry, ObjectInfo | None]
+"""An object as listed, and what it carries where that is known without asking."""
 Hear = Callable[[bytes, Foreseen], None]
 
 
@@ -57,7 +58,7 @@ class SizeBin:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a pass found. Sizes in bytes; counts are objects.
+    """What a pass found. Sizes in bytes; counts are objects (versions, where all of them are looked at).
 
     ``classes``: (objects, bytes) by storage class, "" where the listing shows none. ``carried``: what arrives as it is,
     by kind. ``ahead``: what does not. ``unknown``: features some objects have that were never measured at this target,
@@ -81,6 +82,7 @@ class Survey:
     byte_days: Mapping[str, float] = field(default_factory=dict)
     undated: int = 0
     largest: tuple[Entry, ...] = ()
+    delete_markers: int = 0
 
     @property
     def complete(self) -> bool:
@@ -98,18 +100,23 @@ class Survey:
 
 
 class Surveyor:
-    """Takes in objects one by one. ``minimum_days``: by storage class, for the cost of deleting at the source."""
+    """Takes in objects one by one. ``minimum_days``: by storage class, for the cost of deleting at the source.
+
+    ``asks``: objects are looked at even where the target keeps everything, because the source's answers name losses.
+    """
 
     def __init__(
         self,
         judge: Judge,
         *,
         heads: int | None = HEADS,
+        asks: bool = False,
         minimum_days: Mapping[str, int] | None = None,
         hear: Hear = lambda _key, _foreseen: None,
     ) -> None:
         self._judge = judge
         self._heads = heads
+        self._asks = asks or judge.wants_fields
         self._minimum_days = minimum_days or {}
         self._hear = hear
         self._now = datetime.now(UTC)
@@ -120,39 +127,40 @@ class Surveyor:
         self._carried: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
         self._byte_days: dict[str, float] = {}
-        self._undated = self._parts = self._in_parts = self._looked_at = self._wanted = 0
+        self._undated = self._parts = self._in_parts = self._looked_at = self._wanted = self._markers = 0
+        self._held = (b"", "")
         self._largest: list[tuple[int, bytes, int, Entry]] = []
         self._random = random.Random(0)  # noqa: S311 - an even sample that is the same each time, no secret
 
     def run(self, items: Iterable[Item], source: Storage, threads: int, stop: threading.Event) -> Survey:
         """Go through everything. Raises Interrupted when asked to stop, and what listing or looking raises."""
 
-        def look(item: Item) -> Metadata | None:
-            return _metadata(source, item[0]) if item[1] is None else item[1]
+        def look(item: Item) -> ObjectInfo | Foreseen | None:
+            return _looked(source, item[0]) if item[1] is None else item[1]
 
         arriving = self._arriving(items, stop)
-        if not self._judge.wants_fields:
+        if not self._asks:
             for _ in arriving:
                 pass
         else:
             chosen = arriving if self._heads is None else self._drawn(arriving, self._heads)
-            for (entry, _), metadata in in_order(chosen, look, threads):
-                if metadata is None:
+            for (entry, _), seen in in_order(chosen, look, threads):
+                if seen is None:
                     self._wanted -= 1  # gone since it was listed
                 else:
-                    self._judge_fields(entry, metadata)
+                    self._judge_fields(entry, seen)
         return self._survey()
 
     def _arriving(self, items: Iterable[Item], stop: threading.Event) -> Iterator[Item]:
         """Counts and judges everything; yields the objects that arrive, so that their fields matter."""
-        for entry, metadata in items:
+        for entry, info in items:
             if stop.is_set():
                 raise Interrupted("stopped on request; nothing was written")
             self._count(entry)
             if not self._judge_entry(entry) and not entry.delete_marker:
                 self._wanted += 1
                 self._keep_large(entry)
-                yield entry, metadata
+                yield entry, info
 
     def _drawn(self, items: Iterable[Item], heads: int) -> list[Item]:
         """Reservoir sampling: each object is drawn with the same chance, whatever their number. In listing order.
@@ -160,9 +168,9 @@ class Surveyor:
         Where nothing has to be asked for (a manifest) all are judged at once.
         """
         drawn: list[tuple[int, Item]] = []
-        for number, (entry, metadata) in enumerate(items):
-            if metadata is not None:
-                self._judge_fields(entry, metadata)
+        for number, (entry, info) in enumerate(items):
+            if info is not None:
+                self._judge_fields(entry, info)
             elif len(drawn) < heads:
                 drawn.append((number, (entry, None)))
             elif (place := self._random.randrange(number + 1)) < heads:
@@ -176,6 +184,9 @@ class Surveyor:
             heapq.heappop(self._largest)
 
     def _count(self, entry: Entry) -> None:
+        if entry.delete_marker:
+            self._markers += 1
+            return
         place = next((n for n, upper in enumerate(SIZES) if entry.size <= upper), len(SIZES))
         self._bins[place] += 1
         self._bin_bytes[place] += entry.size
@@ -199,19 +210,28 @@ class Surveyor:
 
     def _judge_entry(self, entry: Entry) -> bool:
         found, unknown = self._judge.entry(entry)
+        if entry.ordinal > 1 and self._held[0] == entry.key:  # a history has no holes
+            found, unknown = [waiting(self._held[1])], []
         self._unknown.update(unknown)
         for foreseen in found:
             self._add(entry.key, foreseen)
-        self._carried["objects"] += not found
+            self._held = (entry.key, foreseen.accept)
+        self._carried["delete markers" if entry.delete_marker else "objects"] += not found
         return bool(found)
 
-    def _judge_fields(self, entry: Entry, metadata: Metadata) -> None:
+    def _judge_fields(self, entry: Entry, seen: ObjectInfo | Foreseen) -> None:
         self._looked_at += 1
+        if isinstance(seen, Foreseen):
+            self._add(entry.key, seen)
+            self._carried["objects"] -= 1
+            return
+        metadata = seen.metadata
         found, unknown = self._judge.fields(entry, metadata)
+        found += [self._judge.of_source(loss) for loss in seen.losses]
         self._unknown.update(unknown)
         for foreseen in found:
             self._add(entry.key, foreseen)
-        gone = {foreseen.accept for foreseen in found}
+        gone = {accept_name(foreseen.field) for foreseen in found}
         if any(foreseen.field == "object" for foreseen in found):
             self._carried["objects"] -= 1
         else:
@@ -240,12 +260,13 @@ class Surveyor:
             ahead=tuple(sorted(ahead, key=lambda one: (one.portability, one.field != "object", one.field, -one.count))),
             unknown=dict(self._unknown.most_common()),
             looked_at=self._looked_at,
-            wanted=self._wanted if self._judge.wants_fields else 0,
+            wanted=self._wanted if self._asks else 0,
             parts=self._parts,
             in_parts=self._in_parts,
             byte_days=dict(self._byte_days),
             undated=self._undated,
             largest=tuple(entry for *_, entry in sorted(self._largest, reverse=True)),
+            delete_markers=self._markers,
         )
 
 
@@ -254,12 +275,17 @@ def record_items(records: Iterable[Record]) -> Iterator[Item]:
     for record in records:
         if not record.delete_marker:
             problem = "" if record.sha256 else "could not be read when the manifest was made"
-            yield Entry(record.key, record.size, problem=problem), record.metadata
+            info = with_losses_of(record, ObjectInfo(record.size, metadata=record.metadata))
+            yield Entry(record.key, record.size, problem=problem), info
 
 
-def _metadata(source: Storage, entry: Entry) -> Metadata | None:
-    """What an object carries; None when it has gone since it was listed."""
+def _looked(source: Storage, entry: Entry) -> ObjectInfo | Foreseen | None:
+    """What an object carries, or why we are not told; None when it has gone since it was listed."""
     try:
-        return (source.look(entry) if entry.ordinal else source.stat(entry.key)).metadata
+        return source.look(entry) if entry.ordinal else source.stat(entry.key)
     except NotFound:
         return None
+    except StorageError as error:
+        if error.transient or not error.passable:
+            raise
+        return unreadable(error.message)

@@ -226,6 +226,14 @@ class Storage(abc.ABC):
         """Whether a write keeps what it replaces, asked of the place now. Raises as `check`."""
         return False
 
+    def has_versions(self) -> bool | None:
+        """Whether older versions and delete markers may lie here, asked of the place now; None when it does not say."""
+        return False
+
+    def locks_objects(self) -> bool | None:
+        """Whether objects here can be locked, asked of the place now; None when it does not say."""
+        return False
+
     def versions(self) -> Iterator[Entry]:
         """Every version and delete marker below the prefix, in raw byte order of keys if `Capabilities.ordered`.
 

@@ -24,6 +24,9 @@ SRC is listed once. Metadata is in no listing: it is looked at for 1,000 objects
 and the result says which of the two. What DST keeps is taken from its capability card (`portabl probe`); without one,
 most of it is unknown, and said to be.
 
+What a migration loses depends on what it is asked for: give the options that it will be given. Older versions that
+`--versions current` leaves behind, and unfinished uploads, are counted and are no losses.
+
 Losses come in classes: core (carried as it is), needs adaptation (a key to rename, an object to restore), not
 portable. Exit code 3: something would be lost. 0: nothing that is known would be; only a migration proves it.
 
@@ -48,7 +51,12 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 @click.option("--card", metavar="CARD", help="Go by this capability card: a file, or one that comes with portabl.")
 @click.option("--bandwidth", default="", metavar="RATE", help="Bytes a second to reckon with, as for `migrate`.")
 @click.option("--prices", type=_PATH, metavar="FILE", help="Your prices, to estimate the cost with.")
-@click.option("--storage-class", type=click.Choice(["keep"]), help="As if DST were asked for the same storage classes.")
+@click.option("--versions", type=click.Choice(["current", "all"]), default="current", help="As for `migrate`.")
+@click.option(
+    "--acl", type=click.Choice(["none", "report", "canned", "full"]), default="report", help="As for `migrate`."
+)
+@click.option("--lock", type=click.Choice(["none", "report", "keep"]), default="report", help="As for `migrate`.")
+@click.option("--storage-class", type=click.Choice(["keep", "map"]), help="As for `migrate`.")
 @click.option("--symlinks", type=click.Choice(["report", "follow", "keep"]), default="report", help="As for `migrate`.")
 @threads
 @as_json

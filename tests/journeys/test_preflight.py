@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +217,83 @@ def test_exports_and_jobs_stop_too_and_can_be_told_what_may_be_lost(tmp_path: Pa
         here.configure(moto.provider_toml(), job + accept)
         assert here.portabl("jobs", "run", "nightly", "-q").code == 3
         assert moto.keys(target) == keys
+
+
+def _with_everything(server: S3Server) -> str:
+    """A bucket with versions, locks, grants and an upload that nobody finished."""
+    bucket, client = server.bucket("l", lock=True), server.client()
+    governed = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": datetime(2099, 1, 2, tzinfo=UTC)}
+    for key, body, more in (
+        ("plain", b"p", {}),
+        ("twice", b"1", governed),
+        ("twice", b"2", {}),
+        ("gone", b"1", {}),
+        ("governed", b"g", {**governed, "ObjectLockLegalHoldStatus": "ON"}),
+        ("held", b"h", {"ObjectLockLegalHoldStatus": "ON"}),
+        ("public", b"x", {"ACL": "public-read"}),
+        ("granted", b"x", {"GrantRead": 'id="somebody"', "GrantFullControl": 'id="somebody"'}),
+    ):
+        digest = base64.b64encode(hashlib.md5(body).digest()).decode()
+        client.put_object(Bucket=bucket, Key=key, Body=body, ContentMD5=digest, **more)
+    client.delete_object(Bucket=bucket, Key="gone")
+    client.create_multipart_upload(Bucket=bucket, Key="never finished")
+    return bucket
+
+
+def _counts(document: Any) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for loss in document["losses"]:
+        found[loss["field"]] += loss["count"]
+    return dict(found)
+
+
+def test_what_versions_and_locks_lose_is_foretold_exactly(tmp_path: Path, moto: S3Server, moto2: S3Server) -> None:
+    here = _place(tmp_path, moto, moto2)
+    bucket, into = _with_everything(moto), moto2.bucket()
+    places = (f"moto:{bucket}", f"moto2:{into}", "--json", "-q")
+    plan = _ran(3, here.portabl("plan", *places, "--list", "losses.jsonl"))
+    foretold = _foretold(tmp_path / "losses.jsonl")
+    assert foretold == {(b"governed", "lock"), (b"held", "lock")}
+    assert {loss["class"] for loss in plan["losses"]} == {"needs adaptation"}
+    left = {one["field"]: (one["count"], one["examples"]) for one in plan["left_behind"]}
+    assert left == {"versions": (2, ["gone", "twice"]), "delete-markers": (1, ["gone"])}
+    assert (plan["objects"], plan["unfinished_uploads"]) == (6, 1)
+    assert [note for note in plan["notes"] if "2 of the 6 objects grant something to others" in note], plan["notes"]
+    text = here.portabl("plan", *places[:2], "-q").out
+    assert "2 x versions: not carried: `--versions all`" in text
+
+    stopped = _ran(3, here.portabl("migrate", *places))
+    assert (stopped["stopped"], _counts(stopped), moto2.keys(into)) == (True, {"lock": 2}, [])
+    done = _ran(3, here.portabl("migrate", *places, "--accept", "lock"))
+    assert admitted(done["manifest"]) == foretold
+    for said in ("2 older versions", "1 delete markers", "1 unfinished uploads", "2 of the 6 objects grant"):
+        assert [note for note in done["notes"] if said in note], (said, done["notes"])
+    assert _ran(0, here.portabl("plan", *places, "--lock", "none"))["losses"] == []
+    assert _ran(0, here.portabl("migrate", *places, "--lock", "none"))["complete"]
+
+
+def test_a_plan_foretells_what_options_lose_and_refuses_what_they_cannot(
+    tmp_path: Path, moto: S3Server, moto2: S3Server
+) -> None:
+    here = _place(tmp_path, moto, moto2)
+    bucket, simple, into = _with_everything(moto), moto2.bucket(), moto2.bucket("l", lock=True)
+    for options, words in (
+        (("--lock", "keep"), "no object lock"),
+        (("--versions", "all", "--lock", "none"), "does not keep versions"),
+    ):
+        for command in ("plan", "migrate"):
+            here.portabl(command, f"moto:{bucket}", f"moto2:{simple}", *options).clear(2, words)
+    assert moto2.keys(simple) == []
+    places = (f"moto:{bucket}", f"moto2:{into}", "--json", "-q")
+    for options in (("--versions", "all"), ("--versions", "all", "--lock", "keep", "--acl", "canned")):
+        plan = _ran(3, here.portabl("plan", *places, *options))
+        assert (plan["left_behind"], plan["objects"], plan["delete_markers"]) == ([], 8, 1)
+        assert _counts(plan) == ({"lock": 3} if "--lock" not in options else {"acl": 1})
+        assert _counts(_ran(3, here.portabl("migrate", *places, *options))) == _counts(plan)
+        assert moto2.keys(into) == [], "it stopped before copying"
+    done = _ran(3, here.portabl("migrate", *places, *options, "--accept", "acl"))
+    assert (done["stopped"], _counts(done)) == (False, {"acl": 1})
+    both = ("--versions", "all", "--lock", "keep", "--acl", "full")
+    assert _ran(
+        0, here.portabl("plan", f"moto:{bucket}", f"moto2:{moto2.bucket('l', lock=True)}", *both, "--json", "-q")
+    )

@@ -1,8 +1,9 @@
 """What an object has besides bytes, headers and tags: storage class, ACL, lock; read as far as the run asked for it.
 
 Options of a place (`portabl.storage.Opening.options`): ``storage_class`` (``keep``, or ``OLD=NEW,*=OTHER``), ``acl``
-(``report``, ``canned``, ``full``), ``lock`` (``report``, ``keep``), ``restore_archived`` (days); without them nothing
-of it is looked at.
+(``report``, ``report-all``, ``canned``, ``full``), ``lock`` (``report``, ``keep``), ``restore_archived`` (days).
+Without them nothing of it is looked at. ``counts``: what the notes count, ``heads`` for objects that are asked for by
+HEAD, otherwise those that are read.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from portabl_adapters.s3 import fields, grants, locks, replies, versions
 from portabl_adapters.s3.calls import ATTEMPTS, Calls
 from portabl_adapters.s3.wire import Answer, Header
 
-ACL_SAMPLE = 100
-"""Objects whose ACL is looked at when it is only to be reported: each is a request."""
+ACL_FIRST, ACL_EVERY = 100, 100
+"""Where ACLs are only to be reported, the first so many objects are looked at, then one in so many: a request each."""
 _NO_ACL = frozenset({400, 405, 501})
 
 
@@ -36,9 +37,9 @@ class Fidelity:
         self._days = int(options.get("restore_archived") or 0)
         self._guard = threading.Lock()
         self._encrypted: Counter[str] = Counter()
-        self._sampled: set[tuple[bytes, str]] = set()
-        self._looked_at = self._granted = 0
-        self._unreadable_acls = False
+        self.by_heads = options.get("counts") == "heads"
+        self._met = self._looked_at = self._granted = 0
+        self._unreadable_acls = self._without_acls = False
         self._example = b""
         self._hidden: bool | None = None
         self._owner = ""
@@ -48,36 +49,32 @@ class Fidelity:
         """Whether storage classes are to be carried."""
         return self._classes is not None
 
-    @property
-    def _samples(self) -> bool:
-        """Whether ACLs are only to be reported, and not enough of them were looked at yet."""
-        return self._acl == "report" and len(self._sampled) < ACL_SAMPLE and not self._unreadable_acls
+    def _drawn(self) -> bool:
+        """Whether to look at the ACL of the next object, where they are only to be reported."""
+        if not self._acl.startswith("report"):
+            return False
+        with self._guard:
+            self._met += 1
+            if self._unreadable_acls or self._without_acls:
+                return False
+            return self._acl == "report-all" or self._met <= ACL_FIRST or self._met % ACL_EVERY == 0
 
-    @property
-    def _asks(self) -> bool:
-        """Whether the next object costs a request of its own."""
-        if self._acl in ("canned", "full") or self._samples:
-            return True
-        return self._lock != "none" and self._hidden is None
-
-    @property
-    def keeps_locks(self) -> bool:
-        """Whether object locks are to be carried."""
-        return self._lock == "keep"
-
-    def completing(self, full: bytes, answer: Answer, version: str, info: ObjectInfo) -> Task[ObjectInfo]:
+    def completing(
+        self, full: bytes, answer: Answer, version: str, info: ObjectInfo, *, counts: bool
+    ) -> Task[ObjectInfo]:
         """``info`` with class, lock and ACL, or with what could not be had of them as losses."""
+        drawn = counts and self._drawn()
         if self._classes and info.metadata.storage_class != "":
             asked = self._classes.get(info.metadata.storage_class, self._classes.get("*", ""))
             info = _with(info, storage_class=asked or info.metadata.storage_class)
-        if self._asks:
-            yield aside
+        if drawn or self._acl in ("canned", "full") or (self._lock != "none" and self._hidden is None):
+            yield aside  # it costs a request of its own
         if self._lock != "none":
             info = self._locked(full, answer, version, info)
         if self._acl in ("canned", "full"):
             info = self._granting(full, version, info)
-        elif self._samples:
-            self._sample(full, version)
+        elif drawn:
+            self._look(full, version)
         return info
 
     # locks
@@ -115,6 +112,7 @@ class Fidelity:
         if self._calls.denied(answer):
             return None
         if answer.status in _NO_ACL:
+            self._without_acls = True
             return ""
         if answer.status != 200:
             raise self._calls.error(answer, full)
@@ -123,11 +121,7 @@ class Fidelity:
         except replies.Unreadable as problem:
             raise Unreachable(f"its ACL cannot be read: {problem}", key=full, storage=self._calls.name) from None
 
-    def _sample(self, full: bytes, version: str) -> None:
-        with self._guard:
-            if len(self._sampled) >= ACL_SAMPLE or (full, version) in self._sampled or self._unreadable_acls:
-                return
-            self._sampled.add((full, version))
+    def _look(self, full: bytes, version: str) -> None:
         try:
             acl = self._read_acl(full, version, attempts=1)
         except StorageError:
@@ -201,16 +195,23 @@ class Fidelity:
         if self._encrypted:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self._encrypted.items()))
             notes.append(f"encrypted by the source's server: {kinds}; the target encrypts as it is set up to")
-        if self._granted:
-            notes.append(
-                f"ACLs were not carried: {self._granted:,} of the first {self._looked_at:,} objects grant something to "
-                f"others, such as {_shown(self._example)}; `--acl canned` or `--acl full` carries them"
-            )
+        notes += self._acls_seen()
         if self._unreadable_acls:
             notes.append("ACLs were not carried, and the source does not let them be read")
         if self._lock == "report" and self._hidden:
             notes.append("object locks were not carried, and these credentials may not see whether there are any")
         return notes
+
+    def _acls_seen(self) -> Sequence[str]:
+        sample = ""
+        if self._looked_at < self._met:
+            sample = f" looked at, of {self._met:,} (the first {ACL_FIRST}, then one in {ACL_EVERY})"
+        if not self._looked_at or self._without_acls or not (self._granted or sample):
+            return ()
+        some = f"{self._granted:,}" if self._granted else "none"
+        example = f", such as {_shown(self._example)}" if self._granted else ""
+        seen = f"{some} of the {self._looked_at:,} objects{sample} grant{'s' if not self._granted else ''} something"
+        return (f"ACLs were not carried: {seen} to others{example}; `--acl canned` or `--acl full` carries them",)
 
 
 def _shown(key: bytes) -> str:

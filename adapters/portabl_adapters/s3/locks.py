@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from portabl.errors import ConfigError
 from portabl.model import Loss
 from portabl_adapters.s3 import fields, replies, versions
 
@@ -55,15 +54,6 @@ def over(until: str) -> bool:
 def header_lines(lock: Mapping[str, str]) -> list[str]:
     """Headers of a PUT that locks the new object."""
     return [f"{_HEADERS[name]}: {value}" for name, value in sorted(lock.items())]
-
-
-def need_enabled(calls: Calls) -> None:
-    """Refuse a target bucket that cannot lock objects. Raises ConfigError."""
-    if not enabled(calls):
-        raise ConfigError(
-            f"{calls.name}: the bucket has no object lock",
-            hint="create the bucket with object lock enabled, or leave locks behind with `--lock none`",
-        )
 
 
 def enabled(calls: Calls) -> bool | None:

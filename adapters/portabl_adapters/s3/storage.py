@@ -16,7 +16,6 @@ from portabl.errors import (
     NotFound,
     Refused,
     StorageError,
-    Unreachable,
 )
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Setting, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
@@ -84,13 +83,9 @@ class S3Storage(Storage):
 
         return Examination(self)
 
-    def check(self, *, write: bool) -> None:
-        """Reachability, credentials, bucket and the permission to list, by one page of one key; and whether a target
-        that is to lock objects can.
-        """
+    def check(self, *, write: bool) -> None:  # noqa: ARG002 - nothing is written
+        """Reachability, credentials, bucket and the permission to list, by one page of one key."""
         listing.fetch(self.calls, self.prefix, None, "", self.list_version, keys=1, attempts=CHECK_ATTEMPTS)
-        if write and self.fidelity.keeps_locks:
-            locks.need_enabled(self.calls)
 
     def entries(self, after: bytes | None = None) -> Iterator[Entry]:
         """Listing in strict byte order. Raises ListingBroken or ListingDisordered rather than end early.
@@ -134,10 +129,13 @@ class S3Storage(Storage):
         )
         if answer.status != 200:
             raise self.calls.error(answer, key)
+        if self.fidelity.by_heads:
+            self.fidelity.count(answer)
         length = answer.headers.get(b"content-length", b"")
         if not length.isdigit():
             raise Corrupt("the store does not say the object's size", key=key, storage=self.name)
-        return (yield from self._info(answer, full, int(length), version, with_tags=True))
+        counts = self.fidelity.by_heads
+        return (yield from self._info(answer, full, int(length), version, with_tags=True, counts=counts))
 
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
         """One GET, pinned to the entry's ETag and version."""
@@ -162,9 +160,10 @@ class S3Storage(Storage):
                 raise self._unreadable(answer, entry, full)
             if self._is_right(answer, entry, start, want, sink, last_try=last_try):
                 break
-        if start == 0:
+        counts = start == 0 and (whole or want > 1) and not self.fidelity.by_heads  # one byte is a look, no more
+        if counts:
             self.fidelity.count(answer)
-        info = yield from self._info(answer, full, entry.size, entry.version, with_tags=start == 0)
+        info = yield from self._info(answer, full, entry.size, entry.version, with_tags=start == 0, counts=counts)
         return Content(info, answer.body)
 
     def _getting(
@@ -209,14 +208,18 @@ class S3Storage(Storage):
             raise Corrupt(f"{got} bytes arrived instead of {want}", key=entry.key, storage=self.name)
         return False
 
-    def _info(self, answer: Answer, full: bytes, size: int, version: str, *, with_tags: bool) -> Task[ObjectInfo]:
+    def _info(
+        self, answer: Answer, full: bytes, size: int, version: str, *, with_tags: bool, counts: bool = False
+    ) -> Task[ObjectInfo]:
         tags: Mapping[str, str] = NOTHING
         losses: tuple[Loss, ...] = ()
         if with_tags:
             tags, losses = yield from self.tags.finding(full, answer, version)
         keep_class = self.fidelity.keeps_class
         info = fields.info_of(answer, size, tags, losses, etag_is_md5=self.etag_is_md5, keep_class=keep_class)
-        return (yield from self.fidelity.completing(full, answer, version, info)) if with_tags else info
+        if not with_tags:
+            return info
+        return (yield from self.fidelity.completing(full, answer, version, info, counts=counts))
 
     def write(self, key: bytes, body: Body, metadata: Metadata) -> Written:
         """One PUT, under the body's SHA-256; the answered ETag must be its MD5 where it is one."""
@@ -325,15 +328,20 @@ class S3Storage(Storage):
 
     def keeps_versions(self) -> bool:
         """Whether the bucket's versioning is enabled: suspended, it keeps no more than one ``null`` version."""
-        answer = self.calls.bucket("?versioning")
-        if answer.status in (404, 405, 501) and replies.error_code(answer.body) != "NoSuchBucket":
-            return False
-        if answer.status != 200:
-            raise self.calls.error(answer)
+        return versions.status(self.calls) == "Enabled"
+
+    def has_versions(self) -> bool | None:
+        """Whether versioning is enabled, or was: suspended, it leaves the older versions where they are."""
         try:
-            return replies.versioning(answer.body) == "Enabled"
-        except replies.Unreadable as problem:
-            raise Unreachable(f"its versioning cannot be read: {problem}", storage=self.name) from None
+            return bool(versions.status(self.calls))
+        except StorageError as error:
+            if not error.passable:
+                raise
+            return None
+
+    def locks_objects(self) -> bool | None:
+        """Whether the bucket was made with object lock."""
+        return locks.enabled(self.calls)
 
     def versions(self) -> Iterator[Entry]:
         """ListObjectVersions, as far as it proves itself complete. Objects without any version are no empty history."""

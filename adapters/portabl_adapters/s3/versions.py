@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from urllib.parse import quote, quote_from_bytes
 
-from portabl.errors import ListingBroken
+from portabl.errors import ListingBroken, Unreachable
 from portabl.model import Entry
 from portabl_adapters.s3 import replies
 from portabl_adapters.s3.calls import Calls
@@ -40,6 +40,19 @@ class _Listed:
 def query(version: str) -> str:
     """Query that names one version; none for ""."""
     return f"?versionId={quote(version, safe='')}" if version else ""
+
+
+def status(calls: Calls) -> str:
+    """The bucket's versioning: Enabled, Suspended, or "" where it never was. Raises StorageError."""
+    answer = calls.bucket("?versioning")
+    if answer.status in (404, 405, 501) and replies.error_code(answer.body) != "NoSuchBucket":
+        return ""
+    if answer.status != 200:
+        raise calls.error(answer)
+    try:
+        return replies.versioning(answer.body)
+    except replies.Unreadable as problem:
+        raise Unreachable(f"its versioning cannot be read: {problem}", storage=calls.name) from None
 
 
 def entries(calls: Calls, prefix: bytes) -> Iterator[Entry]:
