@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from portabl import policy as policies
 from portabl import places, registry
+from portabl import policy as policies
 from portabl.engines import Engine
 from portabl.errors import UsageError
 from portabl.model import Proof
 from portabl.plan import Line
 from portabl.policy import Decision, Policy
-from portabl.providers import Config, S3Provider
+from portabl.providers import Config
 from portabl.storage import Storage
 from portabl.verify import looked_at
 

@@ -17,6 +17,7 @@ from shell import Result, Shell, shell
 
 from portabl.errors import Archived
 from portabl.storage import Opening
+from portabl_adapters.s3 import fidelity
 from portabl_adapters.s3.storage import S3Storage
 
 MIB = 2**20
@@ -133,10 +134,12 @@ def test_acls_are_said_or_carried(rgw: S3Server, tmp_path: Path) -> None:
     expected = {key: grants(rgw, bucket, key) for key in keys}
     here = place(tmp_path, rgw, rgw)
     plain = run(here, bucket, rgw.bucket())
-    assert any("ACLs were not carried: 3 of the first 4" in note for note in plain.document["notes"]), plain.out
+    assert any("ACLs were not carried: 3 of the 4 objects grant" in note for note in plain.document["notes"]), plain.out
     assert not run(here, bucket, rgw.bucket(), "--acl", "none").document["notes"]
     into = rgw.bucket()
-    canned = run(here, bucket, into, "--acl", "canned", code=3)
+    stopped = run(here, bucket, into, "--acl", "canned", code=3)
+    assert (stopped.document["stopped"], losses(stopped)) == (True, {"acl": 1})
+    canned = run(here, bucket, into, "--acl", "canned", "--accept", "acl", code=3)
     assert losses(canned) == {"acl": 1}
     assert {key: grants(rgw, into, key) for key in keys[:3]} == {key: expected[key] for key in keys[:3]}
     into = rgw.bucket()
@@ -259,3 +262,30 @@ def test_encryption_and_unfinished_uploads_at_the_source_are_counted(
 @pytest.mark.parametrize("options", [("--restore-archived", "0"), ("--acl", "all"), ("--lock", "yes")])
 def test_options_nobody_knows(options: tuple[str, str], tmp_path: Path) -> None:
     shell(tmp_path).portabl("migrate", "./a", "./b", *options).clear(2, options[0])
+
+
+def test_what_is_said_of_acls_that_were_not_all_looked_at(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = moto.bucket()
+    for number in range(12):
+        put(moto, bucket, f"{number:02d}", ACL="public-read" if number in (3, 4, 11) else "private")
+    monkeypatch.setattr(fidelity, "ACL_FIRST", 3)
+    monkeypatch.setattr(fidelity, "ACL_EVERY", 4)
+    settings = {"endpoint": moto.endpoint, "region": moto.region}
+    keys = {"access_key_id": moto.access_key, "secret_access_key": moto.secret_key}
+
+    def said(up_to: int, **options: str) -> list[str]:
+        with S3Storage(Opening("old:b", bucket, b"", settings, keys.get, 4, options)) as storage:
+            for entry in list(storage.entries())[:up_to]:
+                storage.stat(entry.key)
+                storage.read(entry)
+            return [note.partition("; ")[0] for note in storage.notes()]
+
+    assert said(3, acl="report") == []
+    seen = "of the 4 objects looked at, of 5 (the first 3, then one in 4)"
+    one = f"ACLs were not carried: 1 {seen} grant something to others, such as '03'"
+    assert said(5, acl="report") == [one]
+    put(moto, bucket, "03")
+    assert said(5, acl="report") == [f"ACLs were not carried: none {seen} grants something to others"]
+    for options in ({"acl": "report-all"}, {"acl": "report-all", "counts": "heads"}):
+        (note,) = said(12, **options)
+        assert note == "ACLs were not carried: 2 of the 12 objects grant something to others, such as '04'"

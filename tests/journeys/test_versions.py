@@ -218,3 +218,27 @@ def test_ceph_shows_every_version_on_pages_of_any_size(
         assert any(entry.delete_marker and entry.version == "null" for entry in together)
         monkeypatch.setattr(listing_of_versions, "PAGE_VERSIONS", size)
         assert list(storage.versions()) == together
+
+
+@pytest.mark.parametrize("name", ["rgw", "moto"])
+def test_pages_of_nothing_but_null_delete_markers(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deletions while versioning is suspended: asked for what follows one of them, Ceph leaves out older versions."""
+    server: S3Server = request.getfixturevalue(name)
+    bucket, client = versioned(server), server.client()
+    for number in range(3):
+        put(server, bucket, "m5", b"%d" % number)
+    set_versioning(server, bucket, "Suspended")
+    for key in ("m1", "m2", "m3", "m4", "m6", "m7", "m8"):
+        client.delete_object(Bucket=bucket, Key=key)
+    if name == "rgw":  # moto destroys older versions here
+        client.delete_object(Bucket=bucket, Key="m5")
+    put(server, bucket, "m9", b"null")
+    with opened(server, bucket) as storage:
+        together = list(storage.versions())
+        assert sum(entry.delete_marker and entry.version == "null" for entry in together) == 7 + (name == "rgw")
+        assert [entry.delete_marker for entry in together if entry.key == b"m5"][:3] == [False] * 3
+        for size in (2, 3, 4, 5):
+            monkeypatch.setattr(listing_of_versions, "PAGE_VERSIONS", size)
+            assert list(storage.versions()) == together, size

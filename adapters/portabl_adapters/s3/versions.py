@@ -129,6 +129,8 @@ def _pages(calls: Calls, prefix: bytes) -> Iterator[replies.VersionPage]:
         after, first = page.entries[count - 1], page.entries[count] if count < len(page.entries) else None
         if first is None and _apart(page):
             after = _named(page)
+        elif first is not None and _skips(after):
+            after = replace(after, version="")  # that key is at its end: the next one begins on this page
 
 
 def _proven(calls: Calls, page: replies.VersionPage) -> int:
@@ -145,13 +147,20 @@ def _proven(calls: Calls, page: replies.VersionPage) -> int:
     if apart and not _skips(end):
         return len(page.entries)
     counts = range(len(page.entries) - 1, 0, -1)
-    count = next((n for n in counts if not _skips(page.entries[n - 1])), 0)
+    count = next((n for n in counts if not _skips(page.entries[n - 1])), 0) or _keys_end(page)
     if not count and not _skips(end):
         return len(page.entries)
     if not count or end is not page.entries[-1]:
         message = "a page of the listing of versions ends where some servers leave out what follows"
         raise ListingBroken(message, key=end.key, storage=calls.name, hint=_HINT)
     return count
+
+
+def _keys_end(page: replies.VersionPage) -> int:
+    """How many entries of a page of nothing but ``null`` delete markers to take: no key has two of them, so each stands
+    for another key, and those before the last key are at their end. 0 when the page has but one.
+    """
+    return len(page.entries) - 1
 
 
 def _skips(entry: Entry) -> bool:
@@ -177,7 +186,8 @@ def _fetch(calls: Calls, prefix: bytes, after: Entry | None, size: int = 0) -> r
     if prefix:
         query += f"&prefix={quote_from_bytes(prefix, safe='')}"
     if after is not None:
-        query += f"&key-marker={quote_from_bytes(after.key, safe='')}&version-id-marker={quote(after.version, safe='')}"
+        query += f"&key-marker={quote_from_bytes(after.key, safe='')}"
+        query += f"&version-id-marker={quote(after.version, safe='')}" if after.version else ""  # else behind the key
     answer = calls.bucket(query)
     if answer.status != 200:
         error = calls.error(answer)
