@@ -50,8 +50,8 @@ every issue, or ""), `elapsed_seconds`, `bytes_per_second`, `objects_per_second`
 larger), `objects`, `bytes`; `storage_classes`; `card` (`measured`, `server`, `service`) or null; `looked_at`: `by`
 (listing, manifest), `metadata_of` so many `of` those that could lose some, `complete`; `carried` (objects by kind);
 `losses`, a list of `class`, `accept`, `field`, `reason`, `count`, `examples`; `unknown` (objects by feature);
-`delete_markers`; `left_behind` by the options, no losses (`field`, `reason`, `count`, `examples`); `unfinished_uploads`; `notes`;
-`settings` of the bucket (`name`, `class`, `reasons`);
+`delete_markers`; `left_behind` by the options, no losses (`field`, `reason`, `count`, `examples`);
+`unfinished_uploads`; `notes`; `settings` of the bucket (`name`, `class`, `reasons`);
 `requests` to `source` and `target` (`list`, `read`, `write`); `seconds` (null when unknown), `seconds_from`;
 `currency`, `prices_of`, `costs` (`what`, `amount`); `warnings`, `exit_code`. `probe` (`"portabl capability card 1"`):
 `service`, `location`, `server`, `measured`, `tool`, `facts` (`outcome`, `detail` by name), `left_behind`, `exit_code`.
