@@ -130,7 +130,7 @@ def _pages(calls: Calls, prefix: bytes) -> Iterator[replies.VersionPage]:
         if first is None and _apart(page):
             after = _named(page)
         elif first is not None and _skips(after):
-            after = replace(after, version="")  # that key is at its end: the next one begins on this page
+            after = replace(after, key=_between(after.key, first.key), version="")  # the key is at its end
 
 
 def _proven(calls: Calls, page: replies.VersionPage) -> int:
@@ -160,7 +160,15 @@ def _keys_end(page: replies.VersionPage) -> int:
     """How many entries of a page of nothing but ``null`` delete markers to take: no key has two of them, so each stands
     for another key, and those before the last key are at their end. 0 when the page has but one.
     """
-    return len(page.entries) - 1
+    some = len(page.entries) - 1
+    return some if some and _between(page.entries[-2].key, page.entries[-1].key) else 0
+
+
+def _between(key: bytes, following: bytes) -> bytes:
+    """A name between a key and the next one, which no key has: asked for what follows a key, some servers begin with it
+    (Ceph), others behind it. "" when there is none that every server takes.
+    """
+    return next((name for name in (key + b" ", key + b"\1") if name < following), b"")
 
 
 def _skips(entry: Entry) -> bool:
