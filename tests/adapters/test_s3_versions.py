@@ -10,7 +10,7 @@ from kit.versions import items, listed, set_versioning, versioned
 from portabl.errors import Changed, ListingBroken, Refused
 from portabl.model import Entry, Metadata
 from portabl_adapters.s3 import versions
-from portabl_adapters.s3.replies import Unreadable
+from portabl_adapters.s3.replies import Unreadable, VersionPage
 from portabl_adapters.s3.replies import versions as read_page
 
 Shown = list[tuple[str, str, bool, int]]
@@ -153,3 +153,12 @@ def test_objects_without_versions_are_no_empty_history(moto: S3Server, monkeypat
     monkeypatch.setattr(versions, "entries", lambda *_: iter(()))
     with opened(moto, bucket) as storage, pytest.raises(ListingBroken, match="no version of any"):
         list(storage.versions())
+
+
+@pytest.mark.parametrize(
+    ("keys", "taken"), [([b"a", b"b"], 1), ([b"a", b"a\0"], 0), ([b"a"], 0), ([b"a", b"a ", b"c"], 2)]
+)
+def test_a_page_of_null_delete_markers_is_gone_on_between_its_last_two_keys(keys: list[bytes], taken: int) -> None:
+    entries = [Entry(key, 0, version="null", delete_marker=True) for key in keys]
+    page = VersionPage(entries, [True] * len(keys), truncated=True, marker=((keys[-1],), "null"))
+    assert versions._keys_end(page) == taken
