@@ -161,7 +161,7 @@ def start_moto(name: str = "moto") -> S3Server:
     """Moto in a process of its own: broad and quick, checks neither signatures nor checksums."""
     family, port = Family(name), free_ports(1)
     family.start("moto", sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
-    return _ready(S3Server(name, f"http://127.0.0.1:{port}", "motokey", "motosecret", family=family), 30)
+    return _ready(S3Server(name, f"http://127.0.0.1:{port}", "motokey", "motosecret", family=family), 120)
 
 
 def start_seaweed(name: str = "seaweed", volumes: int = 1) -> S3Server:
