@@ -31,7 +31,7 @@ class ProcessFleet:
     def _opened(self) -> ProcessPoolExecutor:
         # spawned, not forked: this process has threads and connections that a copy must not share
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_settle_in)
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=settle_in)
 
     def submit(self, lot: Lot) -> Future[Done]:
         """As `Fleet.submit`."""
@@ -58,7 +58,7 @@ def _work(orders: Orders, lot: Lot) -> Done:
     return workplace(orders, lease_from).work(lot)
 
 
-def _settle_in() -> None:
+def settle_in() -> None:
     """Signals are for the conductor, which tells its workers; a worker whose conductor dies ends at once."""
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):

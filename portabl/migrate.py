@@ -29,7 +29,7 @@ from portabl.judge import ARCHIVED
 from portabl.large import LargeMover
 from portabl.listing import Filter, Listing, Spooled, VersionListing, ahead, until_ordered
 from portabl.migration import Earlier, Migration
-from portabl.model import Entry, Record
+from portabl.model import Entry, Proof, Record
 from portabl.plan import Action, History, Line, Step, newest, steps
 from portabl.plan import histories as planned_histories
 from portabl.policy import Decision
@@ -377,7 +377,15 @@ class _Run:
 
     def _checker(self) -> Checker:
         migration = self._migration
-        return Checker(self._target, migration.proof, migration.threads, self._stop, versions=migration.all_versions)
+        versions, processes = migration.all_versions, migration.engine.processes
+        reader = None
+        if migration.proof is Proof.READBACK and migration.engine.kind == "local" and processes > 1:
+            from portabl.shared_reading import Place, SharedReader
+
+            options = {**migration.target_options(), **self._gate.options}
+            place = Place.of(self._target, migration.target, migration.config.path or None, options, processes)
+            reader = SharedReader(self._target, place, self._throttle)
+        return Checker(self._target, migration.proof, migration.threads, self._stop, versions=versions, reader=reader)
 
     def _extras(self) -> TextIO:
         return open(self._extras_path, "w", encoding="utf-8")

@@ -23,7 +23,7 @@ from portabl.records import at_target, leaf, sizes_at_target, target_metadata
 from portabl.report import Fingerprint, Issue, Verification
 from portabl.shapes import ended, read_back
 from portabl.storage import Storage
-from portabl.throttle import Pacer
+from portabl.throttle import Pacer, Throttle
 
 if TYPE_CHECKING:
     from portabl.progress import Progress
@@ -110,7 +110,7 @@ class Sample:
 class Checker:
     """Checks records against one storage at one proof level. Context manager.
     ``sample``: with `Proof.READBACK`, read only these; all others are held against the listing. ``versions``: the
-    records are of all versions, and so is the listing.
+    records are of all versions, and so is the listing. ``reader``: reads the storage, instead of one in this process.
     """
 
     def __init__(
@@ -122,6 +122,7 @@ class Checker:
         *,
         versions: bool = False,
         sample: Sample | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self._storage = storage
         self._proof = proof
@@ -129,7 +130,7 @@ class Checker:
         self._stop = stop
         self._versions = versions
         self._sample = sample
-        self._reader = Reader(storage, Budget())
+        self._reader = reader or Reader(storage, Budget())
         self._bodies_only = storage.capabilities.metadata_in_manifest
         self._patience = PATIENCE_SECONDS if storage.capabilities.key_rules == "store" else 0.0
 
@@ -300,22 +301,35 @@ def verify(
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    pacer: Pacer | None = None,
+    pacer: Throttle | None = None,
     sample: Sample | None = None,
+    processes: int = 1,
 ) -> Verification:
     """Hold a manifest against a place: ``location``, or the target the manifest itself names.
 
     The manifest is checked against itself first (hashes, order, counts, roots), then every record against the place:
     by reading it all (`Proof.READBACK`, the default), or by the listing alone. ``sample``: read only these objects.
-    Raises ManifestError, UsageError or StorageError.
+    ``processes``: more than one read large objects in as many further processes. Raises ManifestError, UsageError or
+    StorageError.
     """
     from portabl import registry
+    from portabl.shared_reading import Place, SharedReader
 
     loaded = manifests.load(registry.files(manifest, config))
     place = location or _own_target(loaded.document)
     options = _options(loaded.document)
     with registry.open_location(place, config, threads=threads, options=options, pacer=pacer) as storage:
-        found = against(loaded, storage, proof=proof, sample=sample, threads=threads, progress=progress, stop=stop)
+        place_of = Place.of(storage, place, config.path or None, options, processes) if processes > 1 else None
+        found = against(
+            loaded,
+            storage,
+            proof=proof,
+            sample=sample,
+            threads=threads,
+            progress=progress,
+            stop=stop,
+            reader=SharedReader(storage, place_of, pacer) if place_of else None,
+        )
     return replace(found, manifest=manifest, location=place)
 
 
@@ -328,6 +342,7 @@ def against(
     threads: int = 64,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    reader: Reader | None = None,
 ) -> Verification:
     """`verify` for a manifest that is loaded and a storage that is open; ``sample``: read only these objects."""
     from portabl.progress import NoProgress
@@ -337,7 +352,8 @@ def against(
     began = time.monotonic()
     versions = loaded.document.get("versions") == "all"
     storage.check(write=False)
-    with Checker(storage, proof, threads, stop, versions=versions, sample=sample) as checker, _scratch() as scratch:
+    checking = Checker(storage, proof, threads, stop, versions=versions, sample=sample, reader=reader)
+    with checking as checker, _scratch() as scratch:
         listing = _listing(storage, _filters(loaded.document), scratch, versions=versions)
         found = until_ordered(lambda: _hold(loaded, checker, listing, progress))
     whole = proof is Proof.READBACK and sample is None and not found.interrupted

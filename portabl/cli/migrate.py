@@ -55,7 +55,7 @@ is refused with exit code 5 (docs/policy.md).
     type=click.IntRange(0, 256),
     default=0,
     metavar="N",
-    help="Processes that copy; 0 decides by the number of objects and cores.  [default: 0]",
+    help="Processes that copy, and read large objects back; 0 decides by objects and cores.  [default: 0]",
 )
 @click.option(
     "--engine",

@@ -52,6 +52,14 @@ Line signs: - missing, * different, + not in the manifest, ! unreadable
 @click.option("--sample", metavar="PERCENT", help="Of a package: list all, read so much, chosen anew.")
 @click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @threads
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that read large objects back, besides this one.",
+)
 @throttle
 @as_json
 @common
@@ -91,6 +99,8 @@ def _verify(manifest: str, location: str | None, config: Config, sample: Sample 
 
     options["pacer"] = Throttle.of(options.pop("bandwidth"), options.pop("requests_per_second"))
     if location is None and package.is_package(manifest, config):
+        if options.pop("processes") > 1:
+            raise UsageError("`--processes` is not for packages", hint="leave it out")
         return package.verify(manifest, config, sample=sample, **options)
     if sample is not None:
         raise UsageError("`--sample` is for packages", hint="a manifest is held against a place with `--proof`")

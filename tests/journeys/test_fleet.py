@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,7 +23,9 @@ from kit.servers import S3Server
 from portabl import providers, registry, worklog
 from portabl.fleet import SHARDS_PER_WORKER, Lot
 from portabl.leases import lease_from
+from portabl.model import Entry
 from portabl.plan import Action, Step
+from portabl.shared_reading import Place, SharedReader
 from portabl.worker import Orders, Ticket, Workplace
 
 SHARDS_OF_20 = "import portabl.fleet; portabl.fleet.SHARD_STEPS = 20; from portabl.cli import main; main()"
@@ -253,3 +256,33 @@ def test_ranges_listed_side_by_side_are_the_same_listing(
     assert done.code == 0, done.err
     assert done.document["objects"] == len(names)
     assert done.document["source_root"] == done.document["target_root"]
+
+
+def test_large_objects_are_read_back_by_other_processes(
+    stock: Stock, seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard = _yard(tmp_path, stock, seaweed, "--processes", "2", "--proof", "readback")
+    done = yard.run()
+    assert done.code == 0, done.err
+    assert done.document["target_root"] == stock[3]
+    words = ("verify", done.document["manifest"], "--processes", "2", "--requests-per-second", "500", "--json")
+    whole = yard.here.portabl(*words)
+    assert whole.code == 0, whole.err
+    assert whole.document["root_proven"] == stock[3]
+    seaweed.client().put_object(Bucket=yard.into, Key="large/1", Body=bytes(25 * MIB))
+    spoiled = yard.here.portabl(*words)
+    assert spoiled.code == 3
+    assert [issue["key"] for issue in spoiled.document["issues"]] == ["large/1"]
+    for name, value in seaweed.environment.items():
+        monkeypatch.setenv(name, value)
+    config = providers.load(str(yard.here.folder / "portabl.toml"))
+    with registry.open_location(f"new:{yard.into}", config) as storage:
+        entry = storage.listed(b"large/0")
+        assert isinstance(entry, Entry)
+        place = Place.of(storage, f"new:{yard.into}", config.path, {}, 2)
+        with SharedReader(storage, place, None) as reader:
+            first = reader.read(entry)
+            for child in multiprocessing.active_children():
+                child.kill()
+                child.join()
+            assert reader.read(entry) == first, "what a dead worker was to read is read here"
