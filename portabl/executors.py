@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from portabl.tasks import Call, Engine, Task, finish
+from portabl.tasks import Call, Carrier, Task, finish
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +80,7 @@ class Driven(Generic[T]):
     each other a few times an object cost more than all else does for a small one (measured: two and a half times).
     """
 
-    def __init__(self, threads: int, work: Callable[[T], Task[None]], engine: Engine) -> None:
+    def __init__(self, threads: int, work: Callable[[T], Task[None]], engine: Carrier) -> None:
         self._threads = threads
         self._work = work
         self._engine = engine

@@ -14,7 +14,7 @@ from portabl.listing import Filter, Listing
 from portabl.model import Body, Content, Entry, Metadata, ObjectInfo, Written
 from portabl.package_names import Names
 from portabl.storage import Capabilities, Storage, Upload
-from portabl.tasks import Engine, Task
+from portabl.tasks import Carrier, Task
 from portabl.wrappers import Around
 
 FOREIGN_KEPT = 20
@@ -91,7 +91,7 @@ class Payload(Storage):
         """The same as a task of the inner storage."""
         return self.inner.writing(self.names.of(key), body, Metadata())
 
-    def engine(self) -> Engine | None:
+    def engine(self) -> Carrier | None:
         """The inner storage's."""
         return self.inner.engine()
 

@@ -212,7 +212,7 @@ class Storage(abc.ABC):
         yield tasks.aside
         return self.stat(key)
 
-    def engine(self) -> tasks.Engine | None:
+    def engine(self) -> tasks.Carrier | None:
         """A new engine that carries this adapter's calls, many at once in one thread; None when there is none."""
         return None
 

@@ -2,7 +2,7 @@
 
 A task is a generator. What it yields is a call: a request to a store, or anything else that takes its time. Whoever
 drives the task makes the call and sends its answer in, or throws its error in. Any thread can make a call, by calling
-it (`finish`); an `Engine` carries many calls of its own kind at once. After any call a task may go on in another
+it (`finish`); a `Carrier` carries many calls of its own kind at once. After any call a task may go on in another
 thread.
 """
 
@@ -40,7 +40,7 @@ def finish(task: Task[T], call: Call | None = None) -> T:
         return result
 
 
-class Engine(abc.ABC):
+class Carrier(abc.ABC):
     """Carries the calls of many tasks at once, all in the thread that runs it. Context manager: leaving closes it."""
 
     @abc.abstractmethod
@@ -61,7 +61,7 @@ class Engine(abc.ABC):
     def close(self) -> None:
         """Let go of connections."""
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Carrier:
         return self
 
     def __exit__(self, *_: object) -> None:

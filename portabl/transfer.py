@@ -16,7 +16,7 @@ from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Reco
 from portabl.plan import Action, Step
 from portabl.shapes import Shapes, beyond, read_back, without
 from portabl.storage import Storage
-from portabl.tasks import Engine, Task, aside, finish
+from portabl.tasks import Carrier, Task, aside, finish
 
 ATTEMPTS = 3
 """Times an object is tried when it changes under the copy or arrives damaged (the adapter retries its own requests)."""
@@ -65,7 +65,7 @@ class Mover:
         self.same_store = target.copies(source)
         self._bodies_only = target.capabilities.metadata_in_manifest
 
-    def engine(self) -> Engine | None:
+    def engine(self) -> Carrier | None:
         """What carries many copies at once in one thread, where both places can do without blocking one."""
         both = self.source.capabilities.engine and self.target.capabilities.engine
         return self.target.engine() if both else None

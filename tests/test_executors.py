@@ -10,10 +10,10 @@ from collections.abc import Callable
 import pytest
 
 from portabl.executors import QUEUE_PER_THREAD, WINDOW_PER_THREAD, Driven, Workers, in_order
-from portabl.tasks import Call, Engine, Task, aside
+from portabl.tasks import Call, Carrier, Task, aside
 
 
-class Carrier(Engine):
+class Quick(Carrier):
     """Carries `quick` and nothing else, as an adapter's engine carries its own requests."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Carrier(Engine):
     def run(
         self, take: Callable[[], Task[None] | None], away: Callable[[Task[None], Call], None], over: Callable[[], bool]
     ) -> None:
-        """See `Engine`."""
+        """See `Carrier`."""
         while True:
             self.woken.clear()
             while (task := take()) is not None:
@@ -40,11 +40,11 @@ class Carrier(Engine):
             away(task, call)
 
     def wake(self) -> None:
-        """See `Engine`."""
+        """See `Carrier`."""
         self.woken.set()
 
     def close(self) -> None:
-        """See `Engine`."""
+        """See `Carrier`."""
 
 
 def quick() -> int:
@@ -61,7 +61,7 @@ def engine_driven(threads: int, work: Callable[[int], None]) -> Driven[int]:
             yield aside
         work(number)
 
-    return Driven(threads, task, Carrier())
+    return Driven(threads, task, Quick())
 
 
 both = pytest.mark.parametrize("crew", [Workers, engine_driven])
@@ -138,7 +138,7 @@ def test_no_more_are_under_way_than_threads_were_given() -> None:
         with guard:
             under_way -= 1
 
-    driven = Driven(5, work, Carrier())
+    driven = Driven(5, work, Quick())
     for number in range(2000):
         driven.put(number)
     driven.finish()
@@ -147,7 +147,7 @@ def test_no_more_are_under_way_than_threads_were_given() -> None:
 
 
 def test_an_engine_that_fails_ends_the_run() -> None:
-    class Failing(Carrier):
+    class Failing(Quick):
         def run(self, take: object, away: object, over: object) -> None:
             raise KeyError("engine")
 

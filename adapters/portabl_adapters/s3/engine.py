@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pycurl
 
-from portabl.tasks import Call, Engine, Task
+from portabl.tasks import Call, Carrier, Task
 from portabl_adapters.s3.calls import Calls, Request, Tried
 from portabl_adapters.s3.wire import CurlHandle, Keys, lost
 
@@ -33,7 +33,7 @@ class _Lane(CurlHandle):
     task: Task[None]
 
 
-class CurlEngine(Engine):
+class CurlEngine(Carrier):
     """Drives tasks by the sockets that are ready. One thread runs it; `wake` alone is for others."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class CurlEngine(Engine):
     def run(
         self, take: Callable[[], Task[None] | None], away: Callable[[Task[None], Call], None], over: Callable[[], bool]
     ) -> None:
-        """See `Engine.run`."""
+        """See `Carrier.run`."""
         self._away = away
         while True:
             while (task := take()) is not None:
@@ -63,7 +63,7 @@ class CurlEngine(Engine):
             self._harvest()
 
     def wake(self) -> None:
-        """See `Engine.wake`."""
+        """See `Carrier.wake`."""
         os.eventfd_write(self._waker, 1)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from portabl.errors import (
 )
 from portabl.model import NOTHING, Body, Content, Entry, Loss, Metadata, ObjectInfo, Setting, Written
 from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
-from portabl.tasks import Engine, Task, aside, finish
+from portabl.tasks import Carrier, Task, aside, finish
 from portabl_adapters.s3 import appending, copying, engine, fields, listing, locks, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
 from portabl_adapters.s3.bodyproof import BodyProof
@@ -378,7 +378,7 @@ class S3Storage(Storage):
         """Ids of the unfinished uploads of exactly this key."""
         return upload.abandoned(self, self.prefix + key)
 
-    def engine(self) -> Engine | None:
+    def engine(self) -> Carrier | None:
         """libcurl's multi interface, where the system has what it is driven by."""
         return CurlEngine() if engine.AVAILABLE else None
 
