@@ -15,6 +15,7 @@ A prefix means whole segments: ``old:b/2026`` holds ``2026/x`` and not ``2026-x`
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
@@ -32,6 +33,8 @@ from portabl.throttle import Pacer
 from portabl.wrappers import Throttled
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from portabl.files import Files
 
 GROUP = "portabl.adapters"
@@ -210,8 +213,12 @@ def _settings(location: Location) -> Mapping[str, object]:
     return settings
 
 
-def adapter(kind: str) -> Callable[[Opening], Storage]:
-    """The ``open_storage`` registered for a type. Raises ConfigError that names the known ones."""
+@functools.cache
+def registered() -> Mapping[str, EntryPoint]:
+    """Every adapter by its type. Looked up once: that reads the metadata of all packages that are installed.
+
+    Raises ConfigError when there is none.
+    """
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=GROUP)}
@@ -219,6 +226,12 @@ def adapter(kind: str) -> Callable[[Opening], Storage]:
         raise ConfigError(
             "no adapter is registered: portabl is not installed properly", hint="`pip install portabl` again"
         )
+    return found
+
+
+def adapter(kind: str) -> Callable[[Opening], Storage]:
+    """The ``open_storage`` registered for a type. Raises ConfigError that names the known ones."""
+    found = registered()
     if kind not in found:
         raise ConfigError(f"no adapter for type `{plain(kind)}`", hint=f"known: {', '.join(sorted(found))}")
     try:

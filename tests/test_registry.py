@@ -147,6 +147,7 @@ def test_adapters_come_from_the_entry_points(tmp_path: Path, monkeypatch: pytest
         registry.adapter("ftp")
     assert "file, fsspec, s3" in caught.value.hint
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    registry.registered.cache_clear()
     with pytest.raises(ConfigError, match="not installed properly"):
         registry.adapter("s3")
 
