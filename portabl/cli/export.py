@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from portabl.cli.options import PROOFS, accept, as_json, common, complete_location, threads, throttle
+from portabl.cli.options import (
+    accept,
+    as_json,
+    common,
+    complete_location,
+    dry_run,
+    filters,
+    proof,
+    symlinks,
+    threads,
+    throttle,
+)
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -41,9 +52,8 @@ Examples
     show_default=True,
     help="What is current, or every version and delete marker of each key; SRC must have versions.",
 )
-@click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
+@proof("As in `portabl migrate`.")
+@filters
 @click.option(
     "--encrypt-to",
     "recipients",
@@ -52,20 +62,14 @@ Examples
     help="Encrypt the payload to this public key of age, or file of them; may be given several times.",
 )
 @click.option("--evidence", multiple=True, metavar="FILE", help="Put this file into provider/, such as a label.")
-@click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
+@dry_run
 @threads
 @throttle
 @policy_options
 @accept
 @click.option("--state", metavar="LOCATION", help="Where unfinished exports are remembered.")
 @click.option("--storage-class", type=click.Choice(["keep"]), help="Record storage classes too.")
-@click.option(
-    "--symlinks",
-    type=click.Choice(["report", "follow", "keep"]),
-    default="report",
-    show_default=True,
-    help="Links in a local SRC, as in `portabl migrate`.",
-)
+@symlinks("Links in a local SRC, as in `portabl migrate`.")
 @as_json
 @common
 @click.pass_obj

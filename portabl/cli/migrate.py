@@ -7,7 +7,20 @@ from typing import cast
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import PROOFS, accept, as_json, card, common, complete_location, threads, throttle
+from portabl.cli.options import (
+    accept,
+    as_json,
+    card,
+    common,
+    complete_location,
+    dry_run,
+    filters,
+    proof,
+    state,
+    symlinks,
+    threads,
+    throttle,
+)
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -43,10 +56,9 @@ is refused with exit code 5 (docs/policy.md).
 @click.command("migrate", help=_HELP)
 @click.argument("source", metavar="SRC", shell_complete=complete_location)
 @click.argument("target", metavar="DST", shell_complete=complete_location)
-@click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="What has to be shown, see above.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
-@click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
+@proof("What has to be shown, see above.")
+@filters
+@dry_run
 @click.option("--mirror", is_flag=True, help="When all else is proven, delete at DST what SRC does not hold.")
 @threads
 @throttle
@@ -71,7 +83,7 @@ is refused with exit code 5 (docs/policy.md).
     show_default=True,
     help="Ranges of keys listed side by side, for buckets whose listing takes long.",
 )
-@click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
+@state
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest here too. Default: in the state directory.")
 @click.option("--restore", metavar="MANIFEST", help="Take headers, metadata and tags from this manifest.")
 @click.option(
@@ -99,13 +111,7 @@ is refused with exit code 5 (docs/policy.md).
     metavar="DAYS",
     help="Ask SRC for readable copies of archived objects, for so many days. Otherwise they are only named.",
 )
-@click.option(
-    "--symlinks",
-    type=click.Choice(["report", "follow", "keep"]),
-    default="report",
-    show_default=True,
-    help="Links in a local SRC: name them as not carried, carry what they point to, or carry them as links.",
-)
+@symlinks("Links in a local SRC: name them as not carried, carry what they point to, or carry them as links.")
 @policy_options
 @click.option(
     "--versions",

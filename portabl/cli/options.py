@@ -118,4 +118,39 @@ def card(function: F) -> F:
     )(function)
 
 
-PROOFS = click.Choice(["size", "ingest", "readback"])
+def filters(function: F) -> F:
+    """``--include`` and ``--exclude``."""
+    for option in (
+        click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include."),
+        click.option(
+            "--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def dry_run(function: F) -> F:
+    """``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")(
+        function
+    )
+
+
+def state(function: F) -> F:
+    """``--state``."""
+    return click.option(
+        "--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory."
+    )(function)
+
+
+def proof(help_text: str, default: str = "ingest") -> Callable[[F], F]:
+    """``--proof``."""
+    levels = click.Choice(["size", "ingest", "readback"])
+    return click.option("--proof", type=levels, default=default, show_default=True, help=help_text)
+
+
+def symlinks(help_text: str) -> Callable[[F], F]:
+    """``--symlinks``."""
+    ways = click.Choice(["report", "follow", "keep"])
+    return click.option("--symlinks", type=ways, default="report", show_default=True, help=help_text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import as_json, common, complete_location, threads
+from portabl.cli.options import as_json, common, complete_location, filters, threads
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 
@@ -43,8 +43,7 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 @click.command("plan", help=_HELP)
 @click.argument("source", metavar="SRC", shell_complete=complete_location)
 @click.argument("target", metavar="DST", shell_complete=complete_location)
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
+@filters
 @click.option("--manifest", metavar="MANIFEST", help="Go by this manifest of SRC instead of listing it.")
 @click.option("--deep", is_flag=True, help="Look at the metadata of every object: a request for each.")
 @click.option("--list", "losses", type=_PATH, metavar="FILE", help="Write every loss of every key here, JSON lines.")

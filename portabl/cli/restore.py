@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import click
 
-from portabl.cli.options import PROOFS, accept, as_json, card, common, complete_location, threads, throttle
+from portabl.cli.options import (
+    accept,
+    as_json,
+    card,
+    common,
+    complete_location,
+    dry_run,
+    filters,
+    proof,
+    state,
+    threads,
+    throttle,
+)
 from portabl.cli.output import Session
 from portabl.cli.policy import policy_of, policy_options
 from portabl.cli.signals import stop_on_signals
@@ -31,16 +43,15 @@ Examples
     type=click.Choice(["current", "all"]),
     help="Of a package of all versions: the newest alone, or all, if DST keeps versions. Default: all.",
 )
-@click.option("--proof", type=PROOFS, default="ingest", show_default=True, help="As in `portabl migrate`.")
-@click.option("--include", multiple=True, metavar="GLOB", help="Only keys that match; may be given several times.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not keys that match; stronger than --include.")
-@click.option("--dry-run", is_flag=True, help="List both sides and say what would be done. Writes nothing.")
+@proof("As in `portabl migrate`.")
+@filters
+@dry_run
 @threads
 @throttle
 @policy_options
 @accept
 @card
-@click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
+@state
 @click.option("--manifest", metavar="LOCATION", help="Put the manifest of the restore here too.")
 @click.option("--storage-class", type=click.Choice(["keep"]), help="Ask DST for the recorded storage classes.")
 @as_json

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads
+from portabl.cli.options import as_json, common, complete_location, proof, threads
 from portabl.cli.output import Session, error_document
 from portabl.cli.signals import stop_on_signals
 
@@ -169,7 +169,7 @@ Examples
 @command.command("verify", help=_VERIFY)
 @click.argument("location", metavar="LOCATION", shell_complete=complete_location)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
+@proof("How far to look.", "readback")
 @click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @click.option("--sample", metavar="PERCENT", help="List all, but read only so much, chosen anew each time.")
 @threads

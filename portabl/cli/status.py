@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from portabl.cli.options import as_json, common
+from portabl.cli.options import as_json, common, state
 from portabl.cli.output import Session
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Example
 
 
 @click.command("status", help=_HELP)
-@click.option("--state", metavar="LOCATION", help="Where jobs are remembered. Default: the user's state directory.")
+@state
 @as_json
 @common
 @click.pass_obj

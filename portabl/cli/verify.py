@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from portabl.cli.manifest import manifest_folder
-from portabl.cli.options import PROOFS, as_json, common, complete_location, threads, throttle
+from portabl.cli.options import as_json, common, complete_location, proof, threads, throttle
 from portabl.cli.output import Session
 from portabl.cli.signals import stop_on_signals
 from portabl.errors import UsageError
@@ -48,7 +48,7 @@ Line signs: - missing, * different, + not in the manifest, ! unreadable
 @click.command("verify", help=_HELP)
 @click.argument("manifest", metavar="MANIFEST", shell_complete=complete_location)
 @click.argument("location", metavar="[LOCATION]", shell_complete=complete_location, required=False)
-@click.option("--proof", type=PROOFS, default="readback", show_default=True, help="How far to look.")
+@proof("How far to look.", "readback")
 @click.option("--sample", metavar="PERCENT", help="Of a package: list all, read so much, chosen anew.")
 @click.option("--identity", default="", metavar="FILE", help="File with the secret key of an encrypted package.")
 @threads
