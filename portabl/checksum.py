@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 
 from portabl.errors import Corrupt
 from portabl.model import Body
@@ -25,13 +24,8 @@ def body(data: bytes | memoryview, *, md5: bool) -> Body:
     return Body(data, hashlib.sha256(data).hexdigest(), digest)
 
 
-def has_crc64() -> bool:
-    """Whether CRC-64/NVME can be computed fast here: the extra ``crc64`` is installed."""
-    return find_spec("awscrt") is not None
-
-
 def crc64nvme(data: bytes | memoryview) -> str:
-    """CRC-64/NVME (NVM Express NVM Command Set 1.0d, 5.2.1.3.4) as 16 hex digits; needs `has_crc64`."""
+    """CRC-64/NVME (NVM Express NVM Command Set 1.0d, 5.2.1.3.4) as 16 hex digits."""
     from awscrt import checksums
 
     return f"{checksums.crc64nvme(data):016x}"

@@ -9,9 +9,9 @@ from kit.servers import S3Server
 from portabl import checksum
 from portabl.errors import Corrupt
 from portabl.model import Body, Metadata
-from portabl_adapters.s3.address import parse_address
+from portabl_adapters.s3.address import Address, parse_address
 from portabl_adapters.s3.bodyproof import Checked
-from portabl_adapters.s3.wire import KEPT_BYTES_MIN, Rooms
+from portabl_adapters.s3.wire import Rooms
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_what_a_server_checks(
     server: str, expected: Checked, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """moto checks nothing, SeaweedFS the checksum header, Ceph the signed hash; the asking leaves nothing behind."""
-    monkeypatch.setattr(checksum, "has_crc64", lambda: False)
+    monkeypatch.setattr(Address, "guarded", property(lambda _: False))  # a CRC is not enough
     chosen: S3Server = request.getfixturevalue(server)
     bucket = chosen.bucket()
     with opened(chosen, bucket) as storage:
@@ -44,17 +44,12 @@ def crc64(data: bytes | memoryview) -> str:
 
 def test_the_crc_is_the_one_that_is_meant() -> None:
     assert crc64(b"123456789") == "ae8b14860a799888"  # the check value of the catalogue of CRCs
-    if checksum.has_crc64():
-        assert checksum.crc64nvme(memoryview(b"123456789")) == crc64(b"123456789")
+    assert checksum.crc64nvme(memoryview(b"123456789")) == crc64(b"123456789")
 
 
 @pytest.mark.parametrize(("server", "expected"), [("seaweed", Checked.CRC64), ("moto", Checked.MD5)])
-def test_parts_under_a_crc_where_it_is_checked(
-    server: str, expected: Checked, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_under_a_crc_where_it_is_checked(server: str, expected: Checked, request: pytest.FixtureRequest) -> None:
     """SeaweedFS holds it against the body; moto takes anything, and is not believed."""
-    monkeypatch.setattr(checksum, "has_crc64", lambda: True)
-    monkeypatch.setattr(checksum, "crc64nvme", crc64)
     chosen: S3Server = request.getfixturevalue(server)
     data = bytes(range(256)) * 8
     with opened(chosen, chosen.bucket()) as storage:
@@ -93,26 +88,27 @@ def test_where_a_crc_is_enough(settings: dict[str, object], guarded: bool, monke
 
 
 def test_memory_is_used_again_only_when_nobody_looks_into_it() -> None:
-    size = KEPT_BYTES_MIN
-    rooms = Rooms(2)
-    assert rooms.take(size - 1) is None
+    size = 2**20
+    rooms = Rooms(2 * size)
     first = rooms.take(size)
-    assert first is not None
-    first[:4] = b"kept"
-    part = first[2:4]
+    memory = first.memory
+    memory.seek(0)
+    memory.write(b"kept")
+    assert rooms.take(size).memory is not memory, "it is lent"
+    part = memory.getbuffer()[2:4]
     del first
-    other = rooms.take(size)
-    assert other is not None
-    other[:4] = b"????"
-    assert bytes(part) == b"pt", "a slice of it was still in use"
+    assert rooms.take(size).memory is not memory, "a slice of it is in use"
+    assert bytes(part) == b"pt"
     del part
-    again = rooms.take(size)
-    assert again is not None
-    assert bytes(again[:4]) == b"kept"
-    third = rooms.take(size)
-    assert third is not None
-    assert len(third) == size
-    del other, again
-    longer = rooms.take(size + 1)  # those of another size give way
-    assert longer is not None
-    assert len(rooms._rooms) == 1
+    assert rooms.take(size - 1).memory is memory
+    assert rooms.take(size // 4).memory is not memory, "much smaller bodies do not take large memory"
+
+
+def test_no_more_memory_is_kept_than_allowed() -> None:
+    rooms = Rooms(4 * 2**20)
+    lent = [rooms.take(2**20) for _ in range(8)]
+    assert len({id(room.memory) for room in lent}) == 8
+    assert rooms.kept == 4 * 2**20
+    del lent
+    other = rooms.take(3 * 2**20)  # those that are free give way
+    assert rooms.kept == len(other.memory.getbuffer()) == 3 * 2**20

@@ -18,6 +18,7 @@ from portabl.errors import (
     Corrupt,
     ListingBroken,
     ListingDisordered,
+    NotFound,
     PortablError,
     Throttled,
     Unreachable,
@@ -146,6 +147,27 @@ def test_a_changed_object_is_reported_as_changed(seaweed: S3Server) -> None:
         for start, length in ((0, None), (2, 3)):
             with pytest.raises(Changed):
                 storage.read(Entry(b"k", 9, old), start, length)
+
+
+@pytest.mark.parametrize("want", [100, 2**20])
+def test_an_error_is_no_piece_of_an_object(want: int, seaweed: S3Server) -> None:
+    """Whether or not it is longer than what was asked for."""
+    with opened(seaweed, seaweed.bucket()) as storage:
+        written = storage.write(b"k", body(bytes(2**21)), Metadata())
+        entry = Entry(b"k", 2**21, written.etag)
+        assert bytes(storage.read(entry, 2**20, want).data) == bytes(want)
+        storage.delete(b"k")
+        with pytest.raises(NotFound):
+            storage.read(entry, 2**20, want)
+
+
+@pytest.mark.parametrize("want", [100, 2**20])
+def test_more_bytes_than_were_asked_for_are_not_taken(want: int, seaweed: S3Server, proxy: FaultProxy) -> None:
+    with opened(seaweed, seaweed.bucket(), endpoint=proxy.endpoint) as storage:
+        written = storage.write(b"k", body(bytes(2**21)), Metadata())
+        entry = Entry(b"k", 2**21, written.etag)
+        proxy.add(Fault("rewrite", kind="get", rewrite=lambda data: data + b"more"))
+        assert bytes(storage.read(entry, 2**20, want).data) == bytes(want)
 
 
 def test_slow_down_shrinks_the_pace_and_every_write_arrives(

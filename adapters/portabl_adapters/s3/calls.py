@@ -34,7 +34,7 @@ from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
 from portabl_adapters.s3.pace import Pace
 from portabl_adapters.s3.wire import (
     EMPTY_SHA256,
-    ROOMS_MOST,
+    ROOM_BYTES,
     Answer,
     CurlHandle,
     Header,
@@ -142,7 +142,7 @@ class Calls:
         self.address = address
         self.credentials = credentials
         self.pace = Pace(threads)
-        self.rooms = Rooms(ROOMS_MOST)
+        self.rooms = Rooms(ROOM_BYTES)
         self._pacer = pacer
         self.stall_seconds = stall_seconds
         self._local = threading.local()

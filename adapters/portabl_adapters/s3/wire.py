@@ -7,10 +7,10 @@ header that was not asked for. https://curl.se/libcurl/c/CURLOPT_AWS_SIGV4.html
 from __future__ import annotations
 
 import contextlib
-import mmap
-import sys
+import io
 import threading
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,10 +26,10 @@ SMALL = 256 * 2**10
 ANSWER_BYTES_MAX = 16 * 2**20
 """No listing page or error is larger; a whole small object is at most `SMALL`."""
 
-KEPT_BYTES_MIN = 4 * 2**20
-ROOMS_MOST = 12
-_MAPPED = 2**20
-"""Bodies from this size on have memory of their own and are sent in slices."""
+ROOM_BYTES = 96 * 2**20
+"""Kept for bodies: somewhat more than a run ever has in flight."""
+_ALL = 2**62
+_TROUBLE_BYTES = 64 * 2**10
 _BUFFER = 64 * 1024
 _SINK_BUFFER = 512 * 1024
 _SINK_LARGE = 4 * 2**20
@@ -40,6 +40,8 @@ _NOT_ARRIVED = frozenset({pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLV
 _TLS = frozenset(
     {pycurl.E_SSL_CACERT, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_ISSUER_ERROR}
 )
+_BOUNDED = pycurl.version_info()[2] >= 0x080400
+"""Whether MAXFILESIZE ends a body whose length was not said before (CURLOPT_MAXFILESIZE_LARGE(3))."""
 _HOPELESS = _TLS | {
     pycurl.E_URL_MALFORMAT,
     pycurl.E_UNSUPPORTED_PROTOCOL,
@@ -135,31 +137,44 @@ def _parse_slowly(lines: Sequence[bytes]) -> dict[bytes, bytes]:
 class Sink:
     """Receives ``want`` bytes, from ``start`` on if the server ignores the range and sends the whole object.
 
-    Never holds more than it wants; the body of an error is kept apart. ``room``: writable memory of ``want`` bytes.
+    libcurl hands over 16 KiB at a time whatever its buffers are, so a piece goes straight into ``room`` by a method
+    that is no Python (`quick`). Only where that cannot be bounded, or more arrives than is wanted, does `write` look at
+    each: it never holds more than is wanted, and keeps the body of an error apart.
     """
 
-    def __init__(self, want: int, start: int, room: memoryview | None = None) -> None:
+    def __init__(self, want: int, start: int, room: Room) -> None:
         self.want = want
-        self._view = room or _buffer(want)
-        self._start = start
-        self._skip = -1
-        self._lines: list[bytes] = []
-        self.at = 0
         self.over = False
-        self.trouble = bytearray()
+        self._start = start
+        self._memory = room.memory
+        self._room = room  # nobody else gets it before this sink is gone
+        self._lines: list[bytes] = []
+        self._skip = -1
+        self._trouble = bytearray()
 
     def attach(self, lines: list[bytes]) -> None:
         """Begin anew (a retry), with the list the header lines will be in."""
-        self._lines, self._skip, self.at, self.over = lines, -1, 0, False
-        self.trouble.clear()
+        self._lines, self._skip, self.over = lines, -1, False
+        self._memory.seek(0)
+        self._trouble.clear()
 
-    def write(self, chunk: bytes) -> int | None:
-        """Take a piece; anything but None tells libcurl to stop."""
+    @property
+    def quick(self) -> Callable[[memoryview], int]:
+        """Takes a piece, whatever it belongs to. Who uses it keeps the whole within `want` and calls `sort` then."""
+        return self._memory.write
+
+    def sort(self) -> None:
+        """What `quick` took is the body of an object, or of an error."""
+        self._skip = self._skipped()
+        if self._skip == _ALL:
+            self._trouble += self._memory.getbuffer()[: min(self._memory.tell(), _TROUBLE_BYTES)]
+
+    def write(self, chunk: bytes | memoryview) -> int | None:
+        """Take a piece, which is libcurl's own memory; anything but None tells libcurl to stop."""
         if self._skip < 0:
-            status = self._lines[0].split(None, 2)[1] if self._lines else b""
-            self._skip = {b"206": 0, b"200": self._start}.get(status, 2**62)
-        if self._skip == 2**62:
-            self.trouble += chunk[: 65536 - len(self.trouble)]
+            self._skip = self._skipped()
+        if self._skip == _ALL:
+            self._trouble += chunk[: _TROUBLE_BYTES - len(self._trouble)]
             return None
         if self._skip:
             skipped = min(self._skip, len(chunk))
@@ -167,67 +182,96 @@ class Sink:
             chunk = chunk[skipped:]
         return self._keep(chunk)
 
-    def _keep(self, chunk: bytes) -> int | None:
-        room = len(self._view) - self.at
+    def _skipped(self) -> int:
+        status = self._lines[0].split(None, 2)[1] if self._lines else b""
+        return {b"206": 0, b"200": self._start}.get(status, _ALL)
+
+    def _keep(self, chunk: bytes | memoryview) -> int | None:
+        room = self.want - self._memory.tell()
         self.over = len(chunk) > room
-        taken = chunk[:room] if self.over else chunk
-        self._view[self.at : self.at + len(taken)] = taken
-        self.at += len(taken)
+        self._memory.write(chunk[:room] if self.over else chunk)
         return 0 if self.over else None
 
     @property
     def body(self) -> bytes | memoryview:
-        """What arrived."""
-        return bytes(self.trouble) if self.trouble else self._view[: self.at]
+        """What arrived. Nothing can be received any more while anybody looks into it."""
+        skip = self._skip if 0 < self._skip < _ALL else 0
+        return bytes(self._trouble) if self._trouble else self._memory.getbuffer()[skip : self._memory.tell()]
 
 
-def _buffer(size: int) -> memoryview:
-    """Writable memory. A large piece is mapped by itself, so that it goes back to the system when it is let go of:
-    from the allocator, pieces of many threads left several times the bytes in flight behind (measured).
-    """
-    if size < _MAPPED:
-        return memoryview(bytearray(size))
-    if sys.platform == "linux":
-        kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-        return memoryview(mmap.mmap(-1, size, flags=kind))
-    return memoryview(mmap.mmap(-1, size))
+class Room:
+    """Memory for one body, of a sink that holds this."""
+
+    __slots__ = ("__weakref__", "memory")
+
+    def __init__(self, memory: io.BytesIO) -> None:
+        self.memory = memory
 
 
 class Rooms:
-    """Memory for large pieces of one size, used again once nothing looks into it any more.
+    """Memory for bodies, used again once no sink has it and nothing looks into it any more.
 
-    Fresh memory costs as much as hashing what comes into it (measured: the system clears it page by page). A
-    bytearray cannot change its length while anybody looks into it, which is how it is known that nobody does.
+    Fresh memory costs as much as hashing what comes into it (measured: the system clears it page by page), and pieces
+    of many threads leave several times the bytes in flight behind in the allocator. Memory that is looked into cannot
+    be written, which is how it is known that nobody does. ``most``: bytes that are kept.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._rooms: list[bytearray] = []
+        self._all: list[tuple[int, io.BytesIO, weakref.ref[Room]]] = []
 
-    def take(self, size: int) -> memoryview | None:
-        """Room for ``size`` bytes; None for sizes that are not worth keeping."""
-        if size < KEPT_BYTES_MIN:
-            return None
+    def take(self, size: int) -> Room:
+        """Room for ``size`` bytes: the smallest that is free, unless it is more than twice as large."""
         with self._lock:
-            for room in self._rooms:
-                if len(room) == size and _unseen(room):
-                    return memoryview(room)
-            if len(self._rooms) >= self._most:  # full of another size, or all in use
-                self._rooms = [room for room in self._rooms if not _unseen(room)]
-            room = bytearray(size)
-            if len(self._rooms) < self._most:
-                self._rooms.append(room)
-            return memoryview(room)
+            fits = [one for one in self._all if size <= one[0] <= 2 * size]
+            for one in sorted(fits, key=_size):
+                if _free(one):
+                    self._all.remove(one)
+                    return self._lend(one[0], one[1])
+            capacity = _rounded(size)
+            if self.kept + capacity > self._most:
+                self._all = [one for one in self._all if not _free(one)]
+            return self._lend(capacity, _memory(capacity))
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept."""
+        return sum(map(_size, self._all))
+
+    def _lend(self, capacity: int, memory: io.BytesIO) -> Room:
+        room = Room(memory)
+        if self.kept + capacity <= self._most:
+            self._all.append((capacity, memory, weakref.ref(room)))
+        return room
 
 
-def _unseen(room: bytearray) -> bool:
+def _size(kept: tuple[int, io.BytesIO, weakref.ref[Room]]) -> int:
+    return kept[0]
+
+
+def _free(kept: tuple[int, io.BytesIO, weakref.ref[Room]]) -> bool:
+    _, memory, room = kept
+    if room() is not None:
+        return False
     try:
-        last = room.pop()
+        memory.write(b"")
     except BufferError:
         return False
-    room.append(last)
     return True
+
+
+def _rounded(size: int) -> int:
+    """At most a quarter more, so that bodies of like sizes share memory."""
+    step = 1 << max(12, size.bit_length() - 3)
+    return -(-size // step) * step
+
+
+def _memory(capacity: int) -> io.BytesIO:
+    memory = io.BytesIO()
+    memory.seek(capacity - 1)
+    memory.write(b"\0")
+    return memory
 
 
 def _buffer_for(size: int) -> int:
@@ -241,9 +285,9 @@ class _Source:
         self._view = memoryview(body)
         self._at = 0
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int) -> memoryview:
         """The next ``count`` bytes."""
-        piece = bytes(self._view[self._at : self._at + count])
+        piece = self._view[self._at : self._at + count]
         self._at += len(piece)
         return piece
 
@@ -303,7 +347,7 @@ class CurlHandle:
         sink: Sink | None,
     ) -> Answer:
         """One request, one answer. Raises Lost."""
-        if len(body) >= _MAPPED:
+        if len(body) > SMALL:
             self._prepare(method, url, headers, sha256, keys)
             return self._upload(body)
         self.begin(method, url, headers, body, sha256, keys)
@@ -357,30 +401,43 @@ class CurlHandle:
             self._method = ""  # the next request is aimed anew
 
     def _perform(self, sink: Sink | None) -> Answer:
-        self._lines.clear()
-        self._chunks.clear()
-        self._receive(sink)
-        try:
-            self.curl.perform()
-        except pycurl.error as error:
-            arguments: tuple[object, ...] = error.args  # code and text
-            code, text = int(str(arguments[0])), str(arguments[-1])
-            if not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
-                raise lost(code, text) from None
+        quickly = sink is not None and _BOUNDED
+        self._receive(sink, quickly=quickly)
+        code, text = self._carry_out()
+        if sink is not None and quickly and code == pycurl.E_FILESIZE_EXCEEDED:  # to be looked at piece by piece
+            quickly = False
+            self._receive(sink, quickly=quickly)
+            code, text = self._carry_out()
+        if code and not (sink and sink.over and code == pycurl.E_WRITE_ERROR):
+            raise lost(code, text)
         answer = self.end()
         if sink is not None:
+            if quickly:
+                sink.sort()
             answer.body = sink.body
         return answer
 
-    def _receive(self, sink: Sink | None) -> None:
+    def _carry_out(self) -> tuple[int, str]:
+        """libcurl's error code and words, (0, "") when all went well."""
+        try:
+            self.curl.perform()
+        except pycurl.error as error:
+            arguments: tuple[object, ...] = error.args
+            return int(str(arguments[0])), str(arguments[-1])
+        return 0, ""
+
+    def _receive(self, sink: Sink | None, *, quickly: bool) -> None:
+        curl = self.curl
+        self._lines.clear()
+        self._chunks.clear()
         if sink is not None:
             sink.attach(self._lines)
-            self.curl.setopt(pycurl.WRITEFUNCTION, sink.write)
-            self.curl.setopt(pycurl.BUFFERSIZE, _buffer_for(sink.want))
-            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, 0)
+            curl.setopt(pycurl.WRITEFUNCTION, sink.quick if quickly else sink.write, use_memoryview=True)
+            curl.setopt(pycurl.BUFFERSIZE, _buffer_for(sink.want))
+            curl.setopt(pycurl.MAXFILESIZE_LARGE, sink.want if quickly else 0)
             self._plain = False
         elif not self._plain:
-            self.curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
+            curl.setopt(pycurl.WRITEFUNCTION, self._chunks.append)
             self._bound(self._method)
             self._plain = True
 
