@@ -346,8 +346,8 @@ class Maker:
             found.update(chunk)
             size += len(chunk)
         if (size, found.digest()) != (hashed.size, hashed.digest.digest()):
-            self.files.delete(self.name)
-            raise Corrupt(f"{self.name} came back different from what was written, and was removed")
+            hint = "if nothing else writes there, remove it and export again"  # it may be another export's by now
+            raise Corrupt(f"{self.name} came back different from what was written", storage=self.files.url, hint=hint)
 
 
 def add_files(archive: Archive, top: str, files: Files, manifest: Manifest, last: str) -> None:

@@ -6,6 +6,7 @@ package.json claims the place first and declares the package finished last. A re
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -222,8 +223,7 @@ def _claim(job: Export, source: Storage, payload: Payload, files: Files, claim: 
     """Write the unfinished package.json into an empty place; whether an interrupted export is continued instead."""
     document = _unfinished(job, source)
     if not files.exists(NAME):
-        _empty(job.target, job.config)
-        payload.check(write=True)
+        _empty(job, payload)
     resumed = claim.take(document, lambda there: _continued(files, there, document))
     for folder in ("", MANIFEST, f"{MANIFEST}/segments", "provider"):
         files.sweep(folder)
@@ -257,22 +257,32 @@ def _continued(files: Files, there: Document, document: Document) -> Document:
     return replace(there, state=UNFINISHED)
 
 
-def _empty(location: str, config: Config) -> None:
-    """Refuse a place that holds something: what does not belong to a package would seem to."""
-    with registry.open_location(location, config) as storage:
-        try:
-            first = next(filter(_counts, storage.entries()), None)
-        except (ContainerMissing, NotFound):
-            return
-    if first is not None:
+def _empty(job: Export, payload: Payload) -> None:
+    """Refuse a place that holds something: what does not belong to a package would seem to. What a killed run left
+    before it had claimed the place is nothing.
+    """
+    inside = f"{PAYLOAD}/".encode()
+    with registry.open_location(job.target, job.config) as storage:
+        around = (entry for entry in _listed(storage) if not entry.key.startswith(inside))
+        _nothing(next(around, None), storage)
+        payload.check(write=True)  # clears litter
+        within = (replace(entry, key=inside + entry.key) for entry in _listed(payload.inner))
+        _nothing(next(within, None), storage)
+
+
+def _nothing(entry: Entry | None, storage: Storage) -> None:
+    if entry is not None:
         hint = "choose an empty place for the package, such as a new directory or prefix"
-        raise UsageError(f"not empty, and no package: it holds {show(first.key)}", storage=storage.name, hint=hint)
+        raise UsageError(f"not empty, and no package: it holds {show(entry.key)}", storage=storage.name, hint=hint)
 
 
-def _counts(entry: Entry) -> bool:
-    """Markers of folders, and what a killed run left of its first file, make no place another's."""
-    marker = not entry.size and entry.key.endswith(b"/")
-    return not marker and not is_temporary(entry.key.decode("utf-8", "replace"))
+def _listed(storage: Storage) -> Iterator[Entry]:
+    """What there is besides the markers that consoles make for folders, and our own first file half-written."""
+    with contextlib.suppress(ContainerMissing, NotFound):
+        for entry in storage.entries():
+            marker = not entry.size and entry.key.endswith(b"/")
+            if not marker and not is_temporary(entry.key.decode("utf-8", "replace")):
+                yield entry
 
 
 def origin(source: Storage, job: Export) -> str:
