@@ -22,7 +22,8 @@ from portabl import manifest as manifests
 from portabl.archive_export import Maker
 from portabl.encryption import described, recipients_of
 from portabl.errors import ContainerMissing, NotFound, PortablError, UsageError
-from portabl.files import Files, is_temporary
+from portabl.file_errors import is_temporary
+from portabl.files import Files
 from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.keys import plain, show

@@ -15,7 +15,7 @@ import fsspec
 import pytest
 from kit.servers import S3Server
 
-from portabl import files as module
+from portabl import file_errors, remote_files
 from portabl.errors import AccessDenied, NotFound, StateFull, StorageError, UsageError
 from portabl.files import Files
 
@@ -88,7 +88,7 @@ def test_nothing_is_visible_before_the_block_ends(files: Files) -> None:
 
 
 def test_a_large_file_is_streamed(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SPOOL_BYTES_MAX", 2**20)
+    monkeypatch.setattr(remote_files, "SPOOL_BYTES_MAX", 2**20)
     data = os.urandom(3 * 2**20)
     with files.writer("large") as file:
         for start in range(0, len(data), 10_000):
@@ -181,7 +181,7 @@ def test_a_full_disk_is_told_and_leaves_the_rest(tmp_path: Path) -> None:
 
 def full_device_is_told() -> None:
     """Where a file system of our own cannot be mounted, the device that is always full is what is left."""
-    with pytest.raises(StateFull), module._translated("/dev", "full"), io.FileIO("/dev/full", "w") as full:
+    with pytest.raises(StateFull), file_errors.translated("/dev", "full"), io.FileIO("/dev/full", "w") as full:
         full.write(b"x")
 
 
@@ -284,5 +284,5 @@ def test_a_failing_upload_leaves_nothing_under_the_name() -> None:
     ],
 )
 def test_urls_are_printed_without_secrets(text: str, shown: str) -> None:
-    assert module._printable(text, None) == shown
-    assert module._printable(f"bad key {SECRET}", {"client": {"secret": SECRET}}) == "bad key ***"
+    assert file_errors.printable(text, None) == shown
+    assert file_errors.printable(f"bad key {SECRET}", {"client": {"secret": SECRET}}) == "bad key ***"

@@ -23,7 +23,7 @@ from faults.conftest import Benches
 from kit.hazards import Item, snapshot
 from kit.proxy import Fault
 
-from portabl import copying, files, journal, providers, shards
+from portabl import copying, journal, local_files, providers, shards
 from portabl.cli.output import hint_of
 from portabl.errors import PortablError
 from portabl.migrate import migrate
@@ -233,7 +233,7 @@ class FullDisk:
             patch.setattr(os, "replace", disk.counted("rename of a finished file", os.replace))
             patch.setattr(os, "mkdir", disk.counted("new directory", os.mkdir))
             patch.setattr(io, "open", disk.counted("new file", io.open))  # pathlib's
-            patch.setattr(files, "open", disk.counted("file of the manifest", open), raising=False)
+            patch.setattr(local_files, "open", disk.counted("file of the manifest", open), raising=False)
             yield disk
 
 
