@@ -75,6 +75,7 @@ def test_nothing_changed_copies_nothing_and_only_lists(pair: Pair) -> None:
     assert (second["copied"], second["adopted"], second["unchanged"]) == (0, 0, first["objects"])
     assert set(pair.target.counts) == {"list"}
     assert pair.source.counts.pop("uploads") == 1, "unfinished uploads are counted, once a run"
+    assert pair.source.counts.pop("bucket") == 1, "whether there are versions is asked once a run"
     assert set(pair.source.counts) == {"list"}
     assert sum(pair.source.counts.values()) <= 2
     assert sum(pair.target.counts.values()) <= 4

@@ -49,6 +49,8 @@ class S3Storage(Storage):
         self.prefix = opening.prefix
         self._address = parse_address(settings, opening.container)
         self.list_version = _number(settings, "list_objects_version", 2)
+        self._versions_asked = False
+        self._versioned: bool | None = None
         self.keep_versions = opening.options.get("versions") == "all"
         self.etag_is_md5 = settings.get("etag_is_md5") is not False
         credentials = Credentials(opening.secret, str(settings.get("profile") or ""), opening.name)
@@ -331,13 +333,15 @@ class S3Storage(Storage):
         return versions.status(self.calls) == "Enabled"
 
     def has_versions(self) -> bool | None:
-        """Whether versioning is enabled, or was: suspended, it leaves the older versions where they are."""
-        try:
-            return bool(versions.status(self.calls))
-        except StorageError as error:
-            if not error.passable:
-                raise
-            return None
+        """Whether versioning is enabled, or was: suspended, it leaves the older versions where they are. Asked once."""
+        if not self._versions_asked:
+            try:
+                self._versioned = bool(versions.status(self.calls))
+            except StorageError as error:
+                if not error.passable:
+                    raise
+            self._versions_asked = True
+        return self._versioned
 
     def locks_objects(self) -> bool | None:
         """Whether the bucket was made with object lock."""
