@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kit.servers import S3Server
 
-from portabl import package, providers, snapshots
+from portabl import package, providers, registry, snapshots
 from portabl.errors import ManifestError
 from portabl.package import Export
 from portabl.snapshots import Retention
@@ -169,3 +169,16 @@ def test_a_stream_into_a_bucket(here: Path, moto: S3Server, monkeypatch: pytest.
     assert done.exit_code == 0
     moto.client().download_file(vault, "all.tar", "home.tar")
     _verified("./home.tar", config, done.source_root)
+
+
+def test_of_two_exports_that_begin_at_once_one_makes_the_package(
+    here: Path, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    (here / "portabl.toml").write_text(moto.provider_toml())
+    config = providers.load(None)
+    for place in (f"moto:{moto.bucket()}/package", "./package"):
+        files = registry.files(place, config)
+        assert [files.create("package.json", b"first"), files.create("package.json", b"second")] == [True, False]
+        assert (files.read("package.json"), files.names()) == (b"first", ["package.json"])
