@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import KINDS, Document, by_tool, median, ratios
+from benchmarks.figures import KINDS, MEMORY_MB, Document, by_tool, median, ratios
 
 RCLONE = ("rclone-tuned",)
 JUICEFS = ("juicefs",)
@@ -108,7 +108,7 @@ def _memory(curve: Path) -> Iterator[Aim]:
         work = (
             f"{name}, {' to '.join(f'{one:,}' for one in sorted({min(found), max(found)}))} objects" if found else name
         )
-        yield Aim(work, "peak memory, MB", 150, lambda _, most=most: most)
+        yield Aim(work, "peak memory, MB", MEMORY_MB, lambda _, most=most: most)
         yield Aim(work, "peak memory, most to least", MEMORY_SPREAD, lambda _, spread=spread: spread)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from benchmarks.figures import Document, by_tool, median
+from benchmarks.figures import KINDS, MEMORY_MB, Document, by_tool, median
 from benchmarks.tools import TOOLS
 
 COLOURS = dict(zip(TOOLS, ("#1b6ac9", "#d1495b", "#edae49", "#66a182", "#8d6a9f"), strict=True))
@@ -66,11 +66,23 @@ def _bar(y: float, tool: str, multiple: float) -> str:
     return shape + _text(LEFT + length + 4, y + 8, said)
 
 
+def memory(doc: Document) -> str:
+    """Peak memory by number of objects, a line for each kind of run, with the aim."""
+    points = doc["points"]
+    series = {
+        name: [(point["objects"], point["memory"] / 1e6) for point in points if point["kind"] == kind]
+        for kind, name in KINDS.items()
+    }
+    newest = max(point["date"] for point in points)[:10]
+    title = f"Peak resident memory of portabl, MB, by number of objects ({newest})"
+    return curve(title, {name: line for name, line in series.items() if line}, MEMORY_MB, "MB")
+
+
 def curve(title: str, series: dict[str, Sequence[tuple[int, float]]], top: float, unit: str) -> str:
     """Lines over a logarithmic number of objects. ``top``: end of the scale, in ``unit``, marked as the aim."""
     height, bottom, left = 360.0, 310.0, 70.0
     counts = sorted({x for points in series.values() for x, _ in points})
-    first, last = math.log10(counts[0]), math.log10(counts[-1])
+    first, last = math.log10(counts[0]), math.log10(max(counts[-1], counts[0] + 1))
 
     def across(count: float) -> float:
         return left + (math.log10(count) - first) / (last - first) * (WIDTH - left - 200)

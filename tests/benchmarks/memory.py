@@ -25,11 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kit import synthetic
 from kit.servers import S3Server
 
-from benchmarks import chart, measure, report
+from benchmarks import measure, report
 from benchmarks.figures import KINDS
 from benchmarks.tools import TOOLS, Place, Verb, environment
 
-AIM_MB = 150
 TIMEOUT_SECONDS = 3 * 3600
 
 
@@ -91,14 +90,6 @@ def _publish(point: dict[str, Any]) -> None:
     points = [one for one in doc["points"] if (one["kind"], one["objects"]) != (point["kind"], point["objects"])]
     points = sorted([*points, point], key=lambda one: (one["kind"], one["objects"]))
     report.write_json({"machine": report.machine(), "points": points}, path)
-    series = {
-        name: [(one["objects"], one["memory"] / 1e6) for one in points if one["kind"] == kind]
-        for kind, name in KINDS.items()
-    }
-    title = f"Peak resident memory of portabl, MB, by number of objects ({point['date'][:10]})"
-    drawn = {name: line for name, line in series.items() if line}
-    if len({one["objects"] for one in points}) > 1:
-        path.with_suffix(".svg").write_text(chart.curve(title, drawn, AIM_MB, "MB"), encoding="utf-8")
     report.render(report.PAGE)
 
 

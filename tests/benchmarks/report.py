@@ -128,8 +128,10 @@ def publish(doc: Document, page: Path) -> None:
 
 
 def render(page: Path) -> None:
-    """Make the tables and the chart of ``page`` anew from the figures beside it."""
+    """Make the tables and the pictures of ``page`` anew from the figures beside it."""
     doc = json.loads(page.with_suffix(".json").read_text())
+    if (curve := page.with_name(CURVE)).exists():
+        curve.with_suffix(".svg").write_text(chart.memory(json.loads(curve.read_text())), encoding="utf-8")
     page.with_suffix(".svg").write_text(chart.bars(doc), encoding="utf-8")
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)

@@ -4,7 +4,7 @@ python tests/benchmarks/run.py                          # a look at everything; 
 python tests/benchmarks/run.py --publish --rounds 2     # everything into docs/performance.*, about 15 minutes
 python tests/benchmarks/run.py --publish --legs s3-s3 --works small,large     # these parts; the others stay as they are
 python tests/benchmarks/run.py --rounds 9 --legs s3-s3 --works small --tools portabl,juicefs
-python tests/benchmarks/run.py --render                 # measures nothing: page and chart anew from the figures
+python tests/benchmarks/run.py --render                 # measures nothing: page and pictures anew from figures
 
 Then, once for every leg and work, every tuned tool is run behind a proxy that counts its requests, with a part of the
 data. Figures mean something on a quiet machine only: look at `uptime` first.
@@ -77,7 +77,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-requests", action="store_true", help="do not count requests")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--publish", action="store_true", help="put what was measured into docs/performance.*")
-    parser.add_argument("--render", action="store_true", help="only write docs/performance.md and .svg anew")
+    parser.add_argument("--render", action="store_true", help="only write the page and the pictures anew")
     options = parser.parse_args(arguments)
     if options.publish and set(options.tools) != set(TOOLS):
         parser.error("--publish takes all tools: they are compared within one run")
