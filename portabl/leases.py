@@ -32,12 +32,13 @@ class Lessor:
         self._thread.start()
 
     def _accept(self) -> None:
-        while not self._closing:
-            try:
-                connection = self._listener.accept()
-            except (AuthenticationError, OSError, EOFError):  # a worker that died, or one who is none of ours
-                continue
-            threading.Thread(target=self._grant, args=(connection,), daemon=True).start()
+        with self._listener:  # once nobody is let in any more, whoever comes is refused and does not wait
+            while not self._closing:
+                try:
+                    connection = self._listener.accept()
+                except (AuthenticationError, OSError, EOFError):  # a worker that died, or one who is none of ours
+                    continue
+                threading.Thread(target=self._grant, args=(connection,), daemon=True).start()
 
     def _grant(self, connection: Connection) -> None:
         holder = f"connection {id(connection)}"
@@ -49,17 +50,16 @@ class Lessor:
     def close(self) -> None:
         """Let nobody else in."""
         self._closing = True
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             Client(self.address, authkey=current_process().authkey).close()  # wakes the thread that waits for one
         self._thread.join()
-        self._listener.close()
 
 
 def lease_from(address: str) -> Lease:
     """Connect to the `Lessor` at an address. Raises Unreachable when it is gone, as the lease does later."""
     try:
         connection = Client(address, authkey=current_process().authkey)
-    except OSError:
+    except (EOFError, OSError):
         raise Unreachable(_GONE) from None
 
     def lease(requests: int, sent: int, received: int) -> tuple[float, tuple[int, ...]]:

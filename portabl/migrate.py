@@ -325,7 +325,8 @@ class _Run:
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)
         earlier = self._earlier.records() if self._earlier else ()
-        return steps(source, self._target_listing, known, self._restored(), earlier)
+        only_named = self._migration.only_named
+        return steps(source, self._target_listing, known, self._restored(), earlier, only_named=only_named)
 
     def _plan_histories(self, known: Iterator[Line]) -> Iterator[History]:
         source = ahead(self._source_listing, self._expect)

@@ -22,7 +22,8 @@ class Migration:
     """What is to be done. ``source``, ``target``, ``state``, ``manifest`` and ``restore`` are locations as typed.
 
     ``mirror`` deletes what is only at the target, once everything else is proven. ``restore`` names the manifest
-    whose headers, metadata and tags belong to the bodies in ``source``. ``storage_class``: "", "keep" or "map".
+    whose headers, metadata and tags belong to the bodies in ``source``; with ``only_named`` what it does not name is no
+    part of it and is reported. ``storage_class``: "", "keep" or "map".
     ``symlinks``: report, follow or keep. ``threads``: objects under way at once. ``forget``: keep no state of a run
     that is complete, because its ``manifest`` lies where the next one looks for it.
     ``bandwidth`` and ``requests_per_second`` limit the run (see `portabl.throttle`); "" and None are no limit.
@@ -47,6 +48,7 @@ class Migration:
     state: str | None = None
     manifest: str | None = None
     restore: str | None = None
+    only_named: bool = False
     storage_class: str = ""
     symlinks: str = "report"
     bandwidth: str = ""

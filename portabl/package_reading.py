@@ -89,6 +89,7 @@ def _restore(job: Restore, decision: Decision, progress: Progress | None, stop: 
         state=job.state,
         manifest=job.manifest,
         restore=manifest,
+        only_named=True,
         storage_class=job.storage_class,
         accept=job.accept,
         card=job.card,

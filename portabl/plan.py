@@ -96,9 +96,12 @@ def steps(
     known: Iterable[Line],
     restore: Iterable[Record] | None = None,
     earlier: Iterable[Line] = (),
+    *,
+    only_named: bool = False,
 ) -> Iterator[Step]:
     """Merge sorted streams into steps in key order. ``restore``: records whose bodies ``source`` holds. ``earlier``:
-    records of an earlier snapshot, which lies elsewhere and whose bodies may be shared.
+    records of an earlier snapshot, which lies elsewhere and whose bodies may be shared. ``only_named``: nothing is
+    carried that ``restore`` does not name.
     """
     targets = _Cursor(target, _entry_key)
     lines = _Cursor(known, _line_key)
@@ -112,7 +115,9 @@ def steps(
             pass
         if bodies is not None:
             yield from (_missing(record) for record in bodies.passed(key))
-        step = _decide(entry, targets.take(key), lines.take(key), bodies.take(key) if bodies else None)
+        body = bodies.take(key) if bodies is not None else None
+        found = _unnamed([entry])[0] if only_named and body is None else entry
+        step = _decide(found, targets.take(key), lines.take(key), body)
         yield _shared(step, shared.take(key))
     yield from (Step(Action.EXTRA, extra) for extra in targets.passed(None))
     if bodies is not None:

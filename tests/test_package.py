@@ -444,3 +444,13 @@ def test_the_provider_is_described(here: Path) -> None:
     with pytest.raises(UsageError, match=r"home\.jwt"):
         package.export(Export("home:source", "./second", config))
     assert not (here / "second").exists(), "found out before anything is written"
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_restored(here: Path) -> None:
+    _export()
+    (here / "package" / "data" / "stranger.txt").write_text("more")
+    for keep in ((), ("*.txt",)):
+        report = package.restore(Restore("./package", "./back", CONFIG, include=keep))
+        assert (report.exit_code, report.failed) == (3, 1)
+        assert not (here / "back" / "stranger.txt").exists()
+        assert (here / "back" / "a.txt").read_text() == "a"

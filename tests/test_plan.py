@@ -202,3 +202,10 @@ def test_a_key_with_too_many_versions_is_refused(monkeypatch: pytest.MonkeyPatch
     assert len(list(histories(OURS[:2], [], []))) == 1
     with pytest.raises(Refused, match="more than 2 versions"):
         list(histories(OURS, [], []))
+
+
+def test_of_a_package_only_what_its_manifest_names_is_carried() -> None:
+    named = Record(b"b", 1, "a" * 64)
+    found = list(steps([Entry(b"a", 1), Entry(b"b", 1)], [], [], [named], only_named=True))
+    assert [(step.action, step.entry.key) for step in found] == [(Action.REPORT, b"a"), (Action.COPY, b"b")]
+    assert "not named" in found[0].entry.problem

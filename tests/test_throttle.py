@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Client
@@ -229,6 +230,19 @@ def test_a_lessor_lets_nobody_else_in_and_its_end_is_noticed() -> None:
     lessor.close()
     with pytest.raises(Unreachable):
         lease_from(lessor.address)
+
+
+def test_a_lessor_whose_thread_has_ended_holds_nobody_up() -> None:
+    lessor = Lessor(Throttle(None, 10))
+    lessor._closing = True  # as if a worker came in between this and what wakes the thread
+    lease_from(lessor.address)
+    lessor._thread.join(30)
+    with pytest.raises(Unreachable):
+        lease_from(lessor.address)
+    closing = threading.Thread(target=lessor.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
 
 
 class Recorder:

@@ -251,3 +251,18 @@ def test_a_version_that_vanishes_under_the_export_is_named(
 
 
 assert len(LARGE) > 16 * MIB
+
+
+def test_a_deletion_that_is_missing_brings_nothing_back(moto: S3Server, moto2: S3Server, tmp_path: Path) -> None:
+    bucket, plain = versioned(moto), moto2.bucket()
+    for key in ("kept", "gone"):
+        put(moto, bucket, key, b"1")
+    moto.client().delete_object(Bucket=bucket, Key="gone")
+    here = place(tmp_path, moto, moto2)
+    _export(here, f"old:{bucket}", "./package")
+    data = here.folder / "package" / "data"
+    (data / "gone!v2-deleted").unlink()
+    (data / "stranger!v1").write_bytes(b"more")
+    restored = here.portabl("restore", "./package", f"new:{plain}", "--versions", "current", "--json", "-q")
+    assert (restored.code, restored.document["failed"]) == (3, 2)
+    assert moto2.keys(plain) == ["kept"]

@@ -204,6 +204,8 @@ class S3Storage(Storage):
             raise Changed(
                 f"{entry.size} bytes were listed, the object has {int(said)}", key=entry.key, storage=self.name
             )
+        if sink is not None and sink.over and answer.status == 200 and start + want == entry.size:
+            raise Changed(f"more than the {entry.size} bytes that were listed", key=entry.key, storage=self.name)
         if got == want:
             return True
         if last_try:

@@ -195,8 +195,10 @@ class Sink:
     @property
     def body(self) -> bytes | memoryview:
         """What arrived. Nothing can be received any more while anybody looks into it."""
-        skip = self._skip if 0 < self._skip < _ALL else 0
-        return bytes(self._trouble) if self._trouble else self._memory.getbuffer()[skip : self._memory.tell()]
+        end = self._memory.tell()
+        if self._skip == _ALL or not end:  # no look at the memory: what is sent again comes into it
+            return bytes(self._trouble)
+        return self._memory.getbuffer()[max(0, self._skip) : end]
 
 
 class Room:
