@@ -17,6 +17,7 @@ from portabl import __version__, histories, keys, places, records, registry
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
+from portabl.checker import Checker, Finding, looked_at
 from portabl.copying import CopyStage
 from portabl.engines import Crew, Engine
 from portabl.errors import ContainerMissing, Interrupted
@@ -44,7 +45,6 @@ from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
 from portabl.upload_notes import NOTES, UploadNotes
-from portabl.verify import Checker, Finding, looked_at
 from portabl.worker import Orders
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from portabl import places, registry
 from portabl import policy as policies
+from portabl.checker import looked_at
 from portabl.engines import Engine
 from portabl.errors import UsageError
 from portabl.model import Proof
@@ -14,7 +15,6 @@ from portabl.plan import Line
 from portabl.policy import Decision, Policy
 from portabl.providers import Config
 from portabl.storage import Storage
-from portabl.verify import looked_at
 
 
 @dataclass(frozen=True, slots=True)

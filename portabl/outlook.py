@@ -14,6 +14,7 @@ from portabl import bucket_config, capability, histories, places, prices, regist
 from portabl import manifest as manifests
 from portabl.bucket_config import Change
 from portabl.capability import Card
+from portabl.checker import looked_at
 from portabl.errors import ContainerMissing, StorageError, UsageError
 from portabl.forecast import Forecast, costs, duration, measure, requests
 from portabl.gate import source_names_losses
@@ -25,7 +26,6 @@ from portabl.providers import Config
 from portabl.state import default_root
 from portabl.storage import Storage
 from portabl.surroundings import LeftBehind, older_versions, unfinished
-from portabl.verify import looked_at
 
 
 @dataclass(frozen=True, slots=True)

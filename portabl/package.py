@@ -20,6 +20,7 @@ from typing import Any
 from portabl import archive, places, registry
 from portabl import manifest as manifests
 from portabl.archive_export import Maker
+from portabl.checker import pairs
 from portabl.encryption import described, recipients_of
 from portabl.errors import ContainerMissing, NotFound, PortablError, UsageError
 from portabl.file_errors import is_temporary
@@ -58,7 +59,6 @@ from portabl.providers import Config
 from portabl.report import Report
 from portabl.storage import Storage
 from portabl.throttle import Throttle
-from portabl.verify import pairs
 
 __all__ = ["Export", "Restore", "below", "decide", "export", "is_package", "origin", "package_of", "restore", "verify"]
 

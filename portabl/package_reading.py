@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from portabl import archive, registry
 from portabl import manifest as manifests
+from portabl.checker import Sample
 from portabl.encryption import Key
 from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
@@ -26,7 +27,7 @@ from portabl.report import Issue, Report, Verification
 from portabl.sealed import as_stored
 from portabl.storage import Storage
 from portabl.throttle import Pacer, Throttle
-from portabl.verify import Sample, against
+from portabl.verify import against
 
 PROOFS = (Proof.SIZE, Proof.READBACK)
 

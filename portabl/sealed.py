@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any, cast
 
 from portabl import checksum
+from portabl.checker import pairs
 from portabl.encryption import HEADER_MAX, Key, Lock, Reading, Sealing, plain_size, sealed_size
 from portabl.errors import Corrupt, Refused
 from portabl.files import Files
@@ -26,7 +27,6 @@ from portabl.plan import Line
 from portabl.records import sealed_as
 from portabl.storage import Storage, Upload
 from portabl.tasks import Task
-from portabl.verify import pairs
 
 PIECE = 8 * 2**20
 ROOM = 2**20

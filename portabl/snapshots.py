@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from portabl import package, registry
+from portabl.checker import Sample
 from portabl.encryption import described, recipients_of
 from portabl.errors import Interrupted, ManifestError, UsageError
 from portabl.executors import in_order
@@ -36,7 +37,6 @@ from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
 from portabl.report import Report, Verification
 from portabl.storage import Storage
-from portabl.verify import Sample
 
 DAMAGED = "damaged"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)(?:-\d+)?")

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from portabl import package, providers
+from portabl.checker import Sample
 from portabl.errors import JobLocked, ManifestError, UsageError
 from portabl.model import Proof
 from portabl.package import Export, Restore
 from portabl.report import Report
-from portabl.verify import Sample
 
 CONFIG = providers.Config()
 FILES = {"a.txt": b"a", "b.bin": b"b" * 1000, "sub/c.txt": b"c", "sub/100%": b"%", "sub/new\nline": b"n", "empty": b""}

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from portabl import providers, registry
 from portabl.budget import Budget
+from portabl.checker import pairs
 from portabl.errors import Changed, Interrupted
 from portabl.migrate import migrate
 from portabl.migration import Migration
 from portabl.model import Entry, Proof, Record
 from portabl.readback import PIECE, Reader
-from portabl.verify import fingerprint, pairs, verify
+from portabl.verify import fingerprint, verify
 
 KEYS = st.sets(st.binary(max_size=3), max_size=12)
 

@@ -17,9 +17,9 @@ from portabl.errors import UsageError
 from portabl.model import Proof
 
 if TYPE_CHECKING:
+    from portabl.checker import Sample
     from portabl.providers import Config
     from portabl.report import Verification
-    from portabl.verify import Sample
 
 _HELP = """Compare a location with a manifest, or a package with itself.
 
@@ -111,7 +111,7 @@ def _verify(manifest: str, location: str | None, config: Config, sample: Sample 
 
 def sample_of(text: str) -> Sample:
     """A part of all objects that is another one each time."""
-    from portabl.verify import Sample
+    from portabl.checker import Sample
 
     number = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%?", text)
     if not number or not 0 < float(number[1]) < 100:

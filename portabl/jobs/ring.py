@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from portabl.verify import Sample
+    from portabl.checker import Sample
 
 OVERLAP = 1e-9
 """Of the ring, so that no key falls between two arcs by rounding."""
@@ -35,7 +35,7 @@ class Arc:
     @property
     def sample(self) -> Sample | None:
         """The arc for a verification; None reads everything."""
-        from portabl.verify import Sample
+        from portabl.checker import Sample
 
         return None if self.share >= 1 else Sample(min(1.0, self.share + OVERLAP), self.start)
 

@@ -21,7 +21,7 @@ def little(seaweed: S3Server) -> Iterator[None]:
         "portabl.transfer.SINGLE_MAX": 4 * MIB,
         "portabl.copying.SINGLE_MAX": 4 * MIB,
         "portabl.large.PART_SIZE": 5 * MIB,
-        "portabl.verify.PATIENCE_SECONDS": 0.2,
+        "portabl.checker.PATIENCE_SECONDS": 0.2,
         "portabl_adapters.s3.calls.WAIT_FIRST_SECONDS": 0.001,
         "portabl_adapters.s3.calls.WAIT_MOST_SECONDS": 0.02,
         "portabl_adapters.s3.upload.time": SimpleNamespace(sleep=lambda _: None),

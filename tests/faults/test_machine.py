@@ -171,7 +171,7 @@ def test_lives(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portabl.transfer.SINGLE_MAX", 100)
     monkeypatch.setattr("portabl.copying.SINGLE_MAX", 100)
     monkeypatch.setattr("portabl.large.part_size", lambda *_: 64)
-    monkeypatch.setattr("portabl.verify.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("portabl.checker.PATIENCE_SECONDS", 0.01)
     run_state_machine_as_test(
         Life,
         settings=settings(
