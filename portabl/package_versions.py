@@ -274,7 +274,9 @@ class Folded(Around):
 
     def look(self, entry: Entry) -> ObjectInfo:
         """What the place says of a version."""
-        return self.inner.look(self._as_file(self._with_ordinal(entry)))
+        asked = self._with_ordinal(entry)
+        info = self.inner.look(self._as_file(asked))
+        return replace(info, version=f"{asked.ordinal}:{info.version}")
 
     @staticmethod
     def _with_ordinal(entry: Entry) -> Entry:

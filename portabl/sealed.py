@@ -169,9 +169,17 @@ class Opened(Payload):
         info = super().stat(key)
         start = super().read(Entry(key, info.size, info.etag), 0, min(HEADER_MAX, info.size)).data
         try:
-            return replace(info, size=plain_size(bytes(start), info.size), digests={})
+            size = plain_size(bytes(start), info.size)
         except ValueError:
             raise Corrupt("not a file in the age format", key=key, storage=self.name) from None
+        return replace(info, size=size, version=f"{info.size}:{info.version}", digests={})
+
+    def listed(self, key: bytes) -> Entry | None:
+        """What a fresh listing shows, with the size of what is in it."""
+        found = super().listed(key)
+        if found is None:
+            return None
+        return replace(found, size=self.stat(key).size, version=f"{found.size}:{found.version}")
 
     def read(self, entry: Entry, start: int = 0, length: int | None = None) -> Content:
         """Decrypted bytes. A large object is decrypted to a temporary file when its first range is read."""

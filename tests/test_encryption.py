@@ -6,17 +6,21 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pyrage = pytest.importorskip("pyrage")
 
-from portabl import package, providers, snapshots  # noqa: E402
-from portabl.encryption import HEADER_MAX, Lock, Sealing, plain_size, recipients_of, sealed_size  # noqa: E402
+from portabl import manifest as manifests  # noqa: E402
+from portabl import package, providers, registry, snapshots  # noqa: E402
+from portabl.encryption import HEADER_MAX, Key, Lock, Sealing, plain_size, recipients_of, sealed_size  # noqa: E402
 from portabl.errors import UsageError  # noqa: E402
 from portabl.model import Proof  # noqa: E402
 from portabl.package import Export, Restore  # noqa: E402
+from portabl.package_place import payload_of  # noqa: E402
+from portabl.package_versions import Folded, names_of  # noqa: E402
 
 CONFIG = providers.Config()
 LARGE = bytes(range(256)) * 75_000 + b"end"
@@ -147,3 +151,30 @@ def test_sealing_piece_by_piece(sizes: list[int], pair: tuple[str, str]) -> None
     assert len(data) == sealed_size(sealing.header, sum(sizes))
     assert plain_size(data[:HEADER_MAX], len(data)) == sum(sizes)
     assert hashlib.sha256(pyrage.decrypt(data, [pyrage.x25519.Identity.from_str(pair[0])])).digest() == plain.digest()
+
+
+@pytest.mark.parametrize("name", ["a.txt", "large"])
+def test_what_is_looked_at_again_can_be_read(name: str, here: Path) -> None:
+    _export()
+    key = Key("./key.txt")
+    loaded = manifests.load(registry.files("./package/manifest", CONFIG))
+    with payload_of("./package", CONFIG, names_of("current"), 4, learn=True, key=key, loaded=loaded) as payload:
+        entry = next(entry for entry in payload.entries() if entry.key == name.encode())
+        now = payload.look(entry)
+        again = replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
+        for one in (again, payload.listed(entry.key)):
+            assert one is not None
+            assert one.size == len(FILES[name])
+            assert payload.read(one).data == FILES[name]
+            assert payload.read(one, 0, 1).data == FILES[name][:1]
+
+
+def test_a_version_that_is_looked_at_again_can_be_read(here: Path) -> None:
+    (here / "payload" / "data").mkdir(parents=True)
+    (here / "payload" / "data" / "k!v1").write_bytes(b"1")
+    (here / "payload" / "data" / "k!v2").write_bytes(b"22")
+    with payload_of("./payload", CONFIG, names_of("all"), 4, learn=True) as payload, Folded(payload) as place:
+        for entry in (*place.entries(), *place.versions()):
+            now = place.look(entry)
+            again = replace(entry, size=now.size, etag=now.etag, version=now.version, modified=now.modified)
+            assert place.read(again).data == place.read(entry).data
