@@ -88,6 +88,7 @@ class _Lessor:
         self._throttle = throttle
         self._client = client
         self._asked = self._queue(name)
+        self._end = uuid.uuid4().hex  # a queue outlives who asks it: the end of an earlier one is none of this one
         self._thread = threading.Thread(target=self._grant, name="portabl-lessor", daemon=True)
         self._thread.start()
 
@@ -101,7 +102,9 @@ class _Lessor:
         answers: dict[str, Any] = {}
         # a scheduler that is lost ends this thread; the fleet sees it by its shards, and `renew` makes another
         with contextlib.suppress(Exception):
-            while (wanted := self._asked.get()) is not None:
+            while (wanted := self._asked.get()) != self._end:
+                if isinstance(wanted, str):
+                    continue
                 holder, requests, sent, received = wanted
                 if holder not in answers:
                     answers[holder] = self._queue(holder)
@@ -110,7 +113,7 @@ class _Lessor:
     def close(self) -> None:
         """Grant no more."""
         with contextlib.suppress(Exception):  # the scheduler may be gone, and the thread with it
-            self._asked.put(None, timeout=CONNECT_SECONDS)
+            self._asked.put(self._end, timeout=CONNECT_SECONDS)
         self._thread.join(CONNECT_SECONDS)
 
 

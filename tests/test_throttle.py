@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import multiprocessing
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from kit.hazards import Item
 from kit.proxy import FaultProxy
 from kit.servers import S3Server
 
-from portabl import registry
+from portabl import executor_dask, registry
 from portabl.errors import Unreachable, UsageError
 from portabl.leases import Lessor, lease_from
 from portabl.model import Body, Entry, Metadata
@@ -243,6 +244,19 @@ def test_a_lessor_whose_thread_has_ended_holds_nobody_up() -> None:
     closing.start()
     closing.join(30)
     assert not closing.is_alive()
+
+
+def test_the_end_of_an_earlier_lessor_of_a_cluster_does_not_end_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues: dict[str, queue.Queue[object]] = {name: queue.Queue() for name in ("run", "worker")}
+    monkeypatch.setattr(executor_dask._Lessor, "_queue", lambda _, name: queues[name])
+    first = executor_dask._Lessor(Throttle(None, 10), None, "run")
+    first.close()
+    first.close()  # as one whose thread the lost scheduler had ended: nobody takes this out
+    second = executor_dask._Lessor(Throttle(None, 10), None, "run")
+    queues["run"].put(("worker", 1, 0, 0))
+    assert queues["worker"].get(timeout=30) == (0.0, (5, 0, 0))
+    second.close()
+    assert not second._thread.is_alive()
 
 
 class Recorder:
