@@ -55,17 +55,15 @@ class Claim:
 
         Returns whether one is gone on with. Raises JobLocked while another holds the place, and what ``same`` raises.
         """
-        resumed = self._files.exists(NAME)
-        if resumed:
+        created = not self._files.exists(NAME) and self._files.create(NAME, self._signed(document))
+        if not created:  # it was there, or somebody was quicker
             there = load(self._files)
             if is_held(there):
                 raise self._taken(there)
             self._write(same(there))
-        elif not self._files.create(NAME, self._signed(document)):
-            return self.take(document, same)  # somebody was quicker
         self.confirm()
         self._thread.start()
-        return resumed
+        return not created
 
     def confirm(self) -> Document:
         """The package.json that is there, if it is still ours. Raises JobLocked."""

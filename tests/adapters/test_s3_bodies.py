@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from portabl.errors import Changed, StorageError
+from portabl.errors import Changed, Corrupt, StorageError
 from portabl.model import Entry
 from portabl.storage import Opening
 from portabl_adapters.s3.storage import S3Storage
@@ -71,6 +71,11 @@ def _whole(data: bytes, status: bytes = b"200 OK", headers: bytes = b"") -> byte
     return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (status, headers, len(data), data)
 
 
+def _piece(data: bytes, start: int) -> bytes:
+    where = b"Content-Range: bytes %d-%d/%d\r\n" % (start, start + len(data) - 1, SIZE)
+    return _whole(data, b"206 Partial Content", where)
+
+
 def _chunked(data: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
 
@@ -78,8 +83,7 @@ def _chunked(data: bytes) -> bytes:
 def test_an_error_without_a_body_leaves_the_memory_free_for_the_next_try(
     script: Script, storage: S3Storage, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    where = b"Content-Range: bytes %d-%d/%d\r\n" % (HALF, SIZE - 1, SIZE)
-    script.answers = [BUSY, BUSY, _whole(b"a" * HALF, b"206 Partial", where)]
+    script.answers = [BUSY, BUSY, _piece(b"a" * HALF, HALF)]
     assert storage.read(ENTRY, HALF, HALF).data == b"a" * HALF
     assert "BufferError" not in capfd.readouterr().err
 
@@ -97,7 +101,18 @@ def test_a_range_of_a_whole_object_is_taken_out_of_it(script: Script, storage: S
 
 
 def test_nothing_of_an_earlier_body_fills_up_a_later_one(script: Script, storage: S3Storage) -> None:
-    script.answers = [_whole(b"a" * (SIZE - 1), b"206 Partial"), *[_whole(b"b" * HALF, b"206 Partial")] * 2]
+    script.answers = [_piece(b"a" * (SIZE - 1), 1), *[_piece(b"b" * HALF, 1)] * 2]
     storage.read(ENTRY, 1, SIZE - 1)
     with pytest.raises(StorageError):
         storage.read(ENTRY, 1, SIZE - 1)
+
+
+def test_a_piece_that_does_not_say_where_it_belongs_is_not_taken(script: Script, storage: S3Storage) -> None:
+    script.answers = [_whole(b"a" * HALF, b"206 Partial Content")] * 2
+    with pytest.raises(Corrupt):
+        storage.read(ENTRY, HALF, HALF)
+
+
+def test_an_interim_answer_is_not_the_answer(script: Script, storage: S3Storage) -> None:
+    script.answers = [b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + _piece(b"a" * HALF, HALF)]
+    assert storage.read(ENTRY, HALF, HALF).data == b"a" * HALF

@@ -183,8 +183,9 @@ class Sink:
         return self._keep(chunk)
 
     def _skipped(self) -> int:
-        status = self._lines[0].split(None, 2)[1] if self._lines else b""
-        return {b"206": 0, b"200": self._start}.get(status, _ALL)
+        """By the last status line: interim ones come before it."""
+        first = next((line for line in reversed(self._lines) if line.startswith(b"HTTP/")), b"")
+        return {b"206": 0, b"200": self._start}.get(first.partition(b" ")[2][:3], _ALL)
 
     def _keep(self, chunk: bytes | memoryview) -> int | None:
         room = self.want - self._memory.tell()
