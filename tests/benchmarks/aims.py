@@ -62,6 +62,17 @@ def _beside(leg: str, work: str, measure: str, peers: Sequence[str]) -> Callable
     return measured
 
 
+def _cpu_each(leg: str, work: str) -> Callable[[Document], float | None]:
+    """The median of portabl's CPU time an object, in microseconds."""
+
+    def measured(doc: Document) -> float | None:
+        part = _part(doc, leg, work)
+        runs = by_tool(part).get("portabl") if part else None
+        return median(runs.values(), "cpu") / part["objects"] * 1e6 if part and runs else None
+
+    return measured
+
+
 def _huge(doc: Document) -> float | None:
     """Seconds a byte of one huge object, to those of several large ones."""
     paces = []
@@ -117,6 +128,7 @@ def aims(curve: Path) -> Iterable[Aim]:
     yield Aim("small, S3 to S3", "wall, to tuned rclone", 0.7, _beside("s3-s3", "small", "wall", RCLONE))
     yield Aim("small, S3 to S3", "wall, to juicefs", 0.9, _beside("s3-s3", "small", "wall", JUICEFS))
     yield Aim("small, S3 to S3", "CPU, to tuned rclone", 0.45, _beside("s3-s3", "small", "cpu", RCLONE))
+    yield Aim("small, S3 to S3", "CPU, µs an object", 400, _cpu_each("s3-s3", "small"))
     for work in ("mixed", "medium"):
         yield Aim(f"{work}, S3 to S3", "wall, to the best", 0.9, _beside("s3-s3", work, "wall", BEST))
     yield Aim("large, S3 to S3", "wall, to the best", 1.0, _beside("s3-s3", "large", "wall", BEST))

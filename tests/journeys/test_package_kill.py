@@ -57,7 +57,7 @@ def _verified(location: str, config: providers.Config, root: str) -> None:
 @pytest.mark.parametrize(
     "place",
     [
-        "portabl.files:_named@1,before",
+        "portabl.local_files:_named@1,before",
         "portabl.package_claim:Claim.take@1,after",
         "portabl.payload:Payload.share@3,after",
         "portabl.shards:Shard._append@2,after",

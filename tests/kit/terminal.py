@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -54,6 +55,17 @@ class Terminal:
     def press(self, key: bytes) -> None:
         """Press a key, such as b"\\x03" for Ctrl-C."""
         os.write(self._fd, key)
+
+    def leave(self, key: bytes) -> int:
+        """Press a key, again each second, until the program ends; the exit code. A signal that comes just before a
+        program waits for input wakes nobody, as everybody knows who has pressed Ctrl-C twice.
+        """
+        while self._program.poll() is None:
+            with contextlib.suppress(OSError):
+                self.press(key)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._program.wait(1)
+        return self.end()
 
     def end(self) -> int:
         """Wait for the end; the exit code."""
