@@ -10,8 +10,8 @@ from portabl import checksum
 from portabl.errors import Corrupt
 from portabl.model import Body, Metadata
 from portabl_adapters.s3.address import Address, parse_address
+from portabl_adapters.s3.bodies import Rooms
 from portabl_adapters.s3.bodyproof import Checked
-from portabl_adapters.s3.wire import Rooms
 
 
 @pytest.mark.parametrize(

@@ -30,18 +30,16 @@ from portabl.errors import (
 from portabl.throttle import Pacer, wait
 from portabl_adapters.s3 import replies
 from portabl_adapters.s3.address import Address, has_dot_segment
+from portabl_adapters.s3.bodies import ROOM_BYTES, Rooms, Sink
 from portabl_adapters.s3.control import BotoHandle, Credentials, libcurl_signs
 from portabl_adapters.s3.pace import Pace
 from portabl_adapters.s3.wire import (
     EMPTY_SHA256,
-    ROOM_BYTES,
     Answer,
     CurlHandle,
     Header,
     Keys,
     Lost,
-    Rooms,
-    Sink,
     Transport,
 )
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from portabl.errors import CredentialsRefused
 from portabl_adapters.s3.address import Address
-from portabl_adapters.s3.wire import ANSWER_BYTES_MAX, CONNECT_SECONDS, Answer, Header, Keys, Lost, Sink
+from portabl_adapters.s3.bodies import Sink
+from portabl_adapters.s3.wire import ANSWER_BYTES_MAX, CONNECT_SECONDS, Answer, Header, Keys, Lost
 
 if TYPE_CHECKING:
     from botocore.httpsession import URLLib3Session

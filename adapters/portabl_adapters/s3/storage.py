@@ -22,6 +22,7 @@ from portabl.storage import Capabilities, Opening, Probing, Storage, Upload
 from portabl.tasks import Carrier, Task, aside, finish
 from portabl_adapters.s3 import appending, copying, engine, fields, listing, locks, replies, upload, versions
 from portabl_adapters.s3.address import parse_address
+from portabl_adapters.s3.bodies import Sink
 from portabl_adapters.s3.bodyproof import BodyProof
 from portabl_adapters.s3.bucket_config import BucketConfig
 from portabl_adapters.s3.calls import ATTEMPTS, Calls, Request
@@ -31,7 +32,7 @@ from portabl_adapters.s3.engine import CurlEngine
 from portabl_adapters.s3.fidelity import Fidelity
 from portabl_adapters.s3.fitting import Fitting
 from portabl_adapters.s3.tags import Tags
-from portabl_adapters.s3.wire import SMALL, STALL_SECONDS, Answer, Header, Sink
+from portabl_adapters.s3.wire import SMALL, STALL_SECONDS, Answer, Header
 
 CHECK_ATTEMPTS = 3
 _CHECKSUMS = "x-amz-checksum-mode: ENABLED"
