@@ -33,10 +33,8 @@ class LocalPlace:
         with translated(self.url, name):
             _make_directory(os.path.dirname(path))
             try:
-                with open(unfinished, "xb") as file:
+                with _synced(unfinished) as file:
                     yield file
-                    file.flush()
-                    os.fsync(file.fileno())
                 os.replace(unfinished, path)
             except BaseException:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
@@ -61,10 +59,8 @@ class LocalPlace:
         with translated(self.url, name):
             _make_directory(os.path.dirname(path))
             try:
-                with open(unfinished, "xb") as file:
+                with _synced(unfinished) as file:
                     file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
                 made = _named(unfinished, path)
             finally:
                 with contextlib.suppress(OSError):
@@ -126,6 +122,15 @@ class LocalPlace:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+@contextlib.contextmanager
+def _synced(path: str) -> Iterator[BinaryIO]:
+    """A new file, on the disk when the block ends."""
+    with open(path, "xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _named(unfinished: str, path: str) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,6 +155,24 @@ def _field(name: str) -> str:
     except UnicodeEncodeError:
         return "other"
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class Retold(Manifest):
+    """A manifest whose records are ``tell(line, record)`` of those in ``of``, which proves them as it is read."""
+
+    of: Manifest
+    tell: Callable[[bytes, Record], tuple[bytes, Record]]
+
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        """As `Manifest.records`."""
+        for line, record in self.of.records():
+            yield self.tell(line, record)
+
+
+def retold(of: Manifest, tell: Callable[[bytes, Record], tuple[bytes, Record]]) -> Manifest:
+    """The same manifest with its records told in another way, such as by the files of a package."""
+    return Retold(of.files, of.document, of.segments, of, tell)
 
 
 class ManifestWriter:

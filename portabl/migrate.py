@@ -165,9 +165,8 @@ class _Run:
         self._guise = guise
         self._began = time.monotonic()
         self._started = utc_now()
-        keep = Filter.of(migration.include, migration.exclude)
+        self._keep = keep = Filter.of(migration.include, migration.exclude)
         accept = (*migration.accept, ARCHIVED) if migration.restore_archived else migration.accept
-        self._keep = keep
         # what is archived is asked for, and named
         self._gate = Gate(source, target, accept, migration.card, migration.acl, migration.lock)
         listing = VersionListing if migration.all_versions else Listing
@@ -340,8 +339,7 @@ class _Run:
         if self._migration.restore is None:
             return None
         loaded = manifests.load(registry.files(self._migration.restore, self._migration.config))
-        keep = Filter.of(self._migration.include, self._migration.exclude)
-        wanted = (record for _, record in loaded.records() if keep.admits(record.key))
+        wanted = (record for _, record in loaded.records() if self._keep.admits(record.key))
         return wanted if self._migration.all_versions else newest(wanted)
 
     # prove > manifest

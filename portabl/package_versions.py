@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from portabl.errors import Refused, UsageError
-from portabl.files import Files
 from portabl.listing import Filter, Listing, VersionListing
-from portabl.manifest import Manifest
+from portabl.manifest import Manifest, retold
 from portabl.model import Content, Entry, ObjectInfo, Record
 from portabl.package_names import Names, canonical
 from portabl.payload import Payload
@@ -112,32 +111,14 @@ def flat(record: Record) -> Record:
     return replace(found, sha256=NOTHING_SHA256, delete_marker=False) if record.delete_marker else found
 
 
-@dataclass(frozen=True, slots=True)
-class Flat:
-    """A manifest of all versions whose records go by flat keys."""
-
-    loaded: Manifest
-
-    @property
-    def files(self) -> Files:
-        """Of the manifest."""
-        return self.loaded.files
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """Of the manifest."""
-        return self.loaded.document
-
-    def records(self) -> Iterator[Line]:
-        """Every record, in order."""
-        for _, record in self.loaded.records():
-            told = flat(record)
-            yield encode(told), told
-
-
 def as_carried(loaded: Manifest) -> Manifest:
-    """A manifest whose records go by the keys of its payload: `Flat`, where it is of all versions."""
-    return cast("Manifest", Flat(loaded)) if loaded.document.get("versions") == "all" else loaded
+    """A manifest whose records go by the keys of its payload, which are flat where it is of all versions."""
+    return retold(loaded, _as_carried) if loaded.document.get("versions") == "all" else loaded
+
+
+def _as_carried(_: bytes, record: Record) -> Line:
+    told = flat(record)
+    return encode(told), told
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

@@ -10,16 +10,15 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import IO, Any, cast
+from dataclasses import replace
+from typing import IO
 
 from portabl import checksum
 from portabl.checker import pairs
 from portabl.encryption import HEADER_MAX, Key, Lock, Reading, Sealing, plain_size, sealed_size
 from portabl.errors import Corrupt, Refused
-from portabl.files import Files
 from portabl.listing import Filter, Listing
-from portabl.manifest import Manifest
+from portabl.manifest import Manifest, retold
 from portabl.model import Body, Content, Entry, Metadata, ObjectInfo, Record, Written
 from portabl.package_names import Names
 from portabl.payload import Payload
@@ -240,42 +239,15 @@ class _Raw(Payload):
         self._of.foreign, self._of.foreign_total = self.foreign, self.foreign_total
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A manifest that speaks of the files as they are stored, to be held against a payload without the secret key."""
-
-    loaded: Manifest
-
-    @property
-    def files(self) -> Files:
-        """Of the manifest."""
-        return self.loaded.files
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """Of the manifest."""
-        return self.loaded.document
-
-    @property
-    def counts(self) -> Mapping[str, Any]:
-        """Of the manifest."""
-        return self.loaded.counts
-
-    @property
-    def target_root(self) -> str:
-        """Of what is in the files, which nobody can compute without the secret key."""
-        return self.loaded.target_root
-
-    def records(self) -> Iterator[Line]:
-        """Every record with the SHA-256 and size of its file."""
-        for line, record in self.loaded.records():
-            stored = sealed_as(record.target.version) if record.target else None
-            if stored is None or record.delete_marker:  # a deletion has no bytes in any manifest
-                yield line, record
-            else:
-                yield line, replace(record, sha256=stored[0], size=stored[1])
-
-
 def as_stored(loaded: Manifest) -> Manifest:
-    """`Stored`, for who takes manifests."""
-    return cast("Manifest", Stored(loaded))
+    """A manifest that speaks of the files as they are stored, to be held against a payload without the secret key. Its
+    roots are still of what is in the files, which nobody can compute without that key.
+    """
+    return retold(loaded, _as_stored)
+
+
+def _as_stored(line: bytes, record: Record) -> Line:
+    stored = sealed_as(record.target.version) if record.target else None
+    if stored is None or record.delete_marker:  # a deletion has no bytes in any manifest
+        return line, record
+    return line, replace(record, sha256=stored[0], size=stored[1])
