@@ -1,7 +1,7 @@
 """portabl beside its peers in one run: two SeaweedFS servers, each tool in turn, several rounds.
 
 python tests/benchmarks/run.py                          # a look at everything; writes nothing into docs/
-python tests/benchmarks/run.py --publish --rounds 2     # everything into docs/performance.*, about 15 minutes
+python tests/benchmarks/run.py --publish --rounds 2     # everything into docs/performance.*
 python tests/benchmarks/run.py --publish --legs s3-s3 --works small,large     # these parts; the others stay as they are
 python tests/benchmarks/run.py --rounds 9 --legs s3-s3 --works small --tools portabl,juicefs
 python tests/benchmarks/run.py --render                 # measures nothing: page and pictures anew from figures
