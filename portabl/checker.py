@@ -171,7 +171,7 @@ class Checker:
             return "unreadable", entry.problem
         if self._versions and (wrong := self._other_version(record, entry)):
             return "content", wrong
-        if entry.size not in sizes_at_target(record):
+        if entry.size != record.size and entry.size not in sizes_at_target(record):
             return "size", f"sizes differ: recorded {record.size}, found {entry.size}"
         expected = record.target.etag if record.target else ""
         if self._proof is Proof.INGEST and expected and entry.etag and entry.etag != expected:

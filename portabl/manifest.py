@@ -16,7 +16,7 @@ from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
 from portabl.merkle import Tree
 from portabl.model import Record
-from portabl.records import INT_MAX, at_target, canonical, decode, key_of, leaf, sort_key, target_leaf
+from portabl.records import INT_MAX, at_target, canonical, decode, key_of, leaf_of_line, sort_key, target_leaf
 from portabl.segments import Segment, SegmentWriter, lines, segment_name
 
 NAME = "manifest.json"
@@ -83,7 +83,7 @@ class Manifest:
             records = 0
             for line in lines(self.files, segment):
                 record = decode(line)
-                totals.add(record)
+                totals.add(line, record)
                 if (records == 0 and record.key != segment.first) or records == segment.records:
                     raise ManifestError(f"{segment.name}: other records than {NAME} says", key=record.key)
                 records += 1
@@ -103,24 +103,26 @@ class _Totals:
         self._numbers = dict.fromkeys((name for name in _COUNTS if name != "losses"), 0)
         self._losses: Counter[str] = Counter()
         self._source = Tree()
-        self._target = Tree()
+        self._other: Tree | None = None  # of the target, from the first record on of which it holds something else
 
     @property
     def last_key(self) -> bytes:
         return self._last[0]
 
-    def add(self, record: Record) -> None:
+    def add(self, line: bytes, record: Record) -> None:
         here = sort_key(record)
         if here <= self._last:
             what = "twice" if here == self._last else f"after {keys.show(self._last[0])}"
             raise ManifestError(f"records out of order: this one comes {what}", key=record.key)
-        hashed = leaf(record)
+        hashed = leaf_of_line(line, record)
+        arrived = (target_leaf(record) if record.losses else hashed) if at_target(record) else None
+        if self._other is None and arrived != hashed:
+            self._other = self._source.copy()
         self._source.add(hashed)
-        if at_target(record):
-            arrived = target_leaf(record) if record.losses else hashed
-            if arrived is not None:
-                self._target.add(arrived)
-                self._numbers["at_target"] += 1
+        if arrived is not None:
+            self._numbers["at_target"] += 1
+            if self._other is not None:
+                self._other.add(arrived)
         self._count(record)
         self._last = here
 
@@ -142,7 +144,7 @@ class _Totals:
             # More bytes than a JSON number can say exactly (9 PB) are written as text.
             "counts": {**self._numbers, "bytes": total if total <= INT_MAX else str(total), "losses": {**self._losses}},
             "root": self._source.root().hex(),
-            "target_root": self._target.root().hex(),
+            "target_root": (self._other or self._source).root().hex(),
         }
 
 
@@ -205,7 +207,7 @@ class ManifestWriter:
     def add(self, line: bytes, record: Record) -> None:
         """Append ``record`` and its `encode`d ``line``. Raises ManifestError unless it comes after the one before."""
         last = self._totals.last_key
-        self._totals.add(record)
+        self._totals.add(line, record)
         if self._open is not None and self._open.records >= self._segment_records:
             self._segments.append(self._open.finish(last))
             self._open = None

@@ -30,6 +30,12 @@ class Tree:
         self._stack.append(leaf)
         self.size += 1
 
+    def copy(self) -> Tree:
+        """Another tree with the same leaves so far."""
+        other = Tree()
+        other.size, other._stack = self.size, self._stack.copy()
+        return other
+
     def root(self) -> bytes:
         """Hash of the tree so far, 32 bytes; SHA-256 of nothing when there is no leaf."""
         if not self._stack:

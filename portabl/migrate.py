@@ -518,10 +518,10 @@ def _amended(finding: Finding) -> Line:
     The time shown there is kept for the next pass: an ETag says nothing of headers, and whoever replaces them makes it
     a later one. A time that a record holds already stays, so that what happened since it was seen is looked at.
     """
-    record = finding.record
-    target = record.target
-    if target is not None and finding.modified and not target.modified:
-        record = replace(record, target=replace(target, modified=finding.modified))
+    line, record = finding.line, finding.record
+    if record.target is not None and finding.modified and not record.target.modified:
+        line, record = records.seen_later(line, record, finding.modified)
     if finding.losses:
         record = replace(record, losses=(*record.losses, *finding.losses))
-    return (finding.line if record is finding.record else records.encode(record)), record
+        line = records.encode(record)
+    return line, record

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from portabl import records
 from portabl.errors import ManifestError
+from portabl.model import Record
 from portabl.plan import Line
 
 LATE = "late"
@@ -42,11 +43,13 @@ def lines(path: Path) -> Iterator[Line]:
 def of_file(path: Path) -> Iterator[Line]:
     """Every whole record of one file, in the order they were written."""
     with path.open("rb") as file:
-        yield from (line for raw in file if (line := _decoded(raw)) is not None)
+        yield from (line for raw in file if (line := _decoded(raw, records.decode)) is not None)
 
 
 def complete_lines(path: Path, expected: int) -> Iterator[Line]:
-    """The same for a pass that has all its records. Raises ManifestError when one of the ``expected`` is not there."""
+    """The same for a pass that this run has just written. Raises ManifestError when one of the ``expected`` is not
+    there, or any line is not as it was written.
+    """
     found = 0
     last: tuple[bytes, int] | None = None
     for line in _merged(path, strict=True):
@@ -65,6 +68,8 @@ def _merged(path: Path, *, strict: bool) -> Iterator[Line]:
     begun = [] if strict else [line for p in sorted((path / BEGUN).glob("*.???")) for line in of_file(p)]
     main = (line for p in names if p.stem != LATE for line in _sorted(p, strict=strict))
     late = [line for p in names if p.stem == LATE for line in _sorted(p, strict=strict)]
+    if not late and not begun:
+        return main
     return heapq.merge(main, late, sorted(begun, key=_order), key=_order)
 
 
@@ -75,9 +80,10 @@ def _order(line: Line) -> tuple[bytes, int]:
 def _sorted(path: Path, *, strict: bool) -> list[Line]:
     """Records of one shard (a few thousand), sorted; the last of a key and ordinal counts."""
     found: dict[tuple[bytes, int], Line] = {}
+    decode = records.decode_own if strict else records.decode  # what this run wrote, or any, perhaps of another portabl
     with path.open("rb") as file:
         for raw in file:
-            line = _decoded(raw)
+            line = _decoded(raw, decode)
             if line is not None:
                 found[_order(line)] = line
             elif strict:
@@ -85,12 +91,12 @@ def _sorted(path: Path, *, strict: bool) -> list[Line]:
     return [found[key] for key in sorted(found)]
 
 
-def _decoded(raw: bytes) -> Line | None:
+def _decoded(raw: bytes, decode: Callable[[bytes], Record]) -> Line | None:
     line = unsealed(raw)
     if line is None:
         return None
     try:
-        return line, records.decode(line)
+        return line, decode(line)
     except ManifestError:
         return None
 

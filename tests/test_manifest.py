@@ -401,3 +401,14 @@ def test_a_full_disk_is_told_and_leaves_no_manifest(tmp_path: Path) -> None:
     assert done.stdout.startswith("4 free space")
     assert done.stdout.endswith("[]\n")
     assert done.stderr == ""
+
+
+def test_a_line_in_another_form_never_passes_for_proven(tmp_path: Path) -> None:
+    one = record(b"k", b"x")
+    line = encode(one)
+    with ManifestWriter(at(tmp_path)) as writer:
+        with pytest.raises(ManifestError, match="another record"):
+            writer.add(line.replace(b'{"object"', b'{ "object"'), one)
+        writer.add(line.replace(b'"target":{', b'"target":{ '), one)
+        writer.finish({})
+    assert "not in canonical form" in refused(tmp_path)

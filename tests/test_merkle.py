@@ -63,3 +63,14 @@ def test_memory_is_logarithmic() -> None:
 def test_a_leaf_is_a_hash() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Tree().add(b"short")
+
+
+@pytest.mark.parametrize("size", range(10))
+def test_a_copy_grows_by_itself(size: int) -> None:
+    tree = streamed(LEAVES[:size])
+    other = tree.copy()
+    for leaf in LEAVES[100:103]:
+        other.add(leaf)
+    tree.add(LEAVES[size])
+    assert (tree.size, tree.root()) == (size + 1, naive(LEAVES[: size + 1]))
+    assert (other.size, other.root()) == (size + 3, naive([*LEAVES[:size], *LEAVES[100:103]]))

@@ -15,7 +15,21 @@ from manifest_samples import SAMPLE, TEXT, record, records
 
 from portabl.errors import ManifestError
 from portabl.model import Loss, Metadata, Record, Seen
-from portabl.records import INT_MAX, at_target, canonical, decode, encode, key_of, leaf, sort_key, target_leaf
+from portabl.records import (
+    INT_MAX,
+    LINE_BYTES_MAX,
+    at_target,
+    canonical,
+    decode,
+    decode_own,
+    encode,
+    key_of,
+    leaf,
+    leaf_of_line,
+    seen_later,
+    sort_key,
+    target_leaf,
+)
 
 LINE = encode(record(b"k", b"x", metadata=Metadata({"content-type": "a/b"}, {"m": "v"})))
 
@@ -50,6 +64,58 @@ def test_a_changed_line_is_refused_or_is_another_record(one: Record, data: st.Da
         return
     assert encode(other) == changed
     assert (other == one) == (changed == line)
+
+
+# Text and names that look like the places a line is cut at; the last ones are written as base64, which is an object.
+MARKS = ["source", "target", "object", "losses", ',"source":{', ',"target":{"', '],"object":{', "}", '\\"', "\udcff"]
+_MARKED = st.lists(st.sampled_from(MARKS), max_size=3).map("".join)
+_MARKED_GROUPS = st.dictionaries(_MARKED, _MARKED, max_size=4)
+_MARKED_SEEN = st.builds(Seen, _MARKED, _MARKED, _MARKED)
+
+
+@st.composite
+def marked(draw: st.DrawFn) -> Record:
+    """A record full of text that could be taken for the places its line is cut at."""
+    metadata = Metadata({"content-type": draw(_MARKED)}, draw(_MARKED_GROUPS), draw(_MARKED_GROUPS), draw(_MARKED))
+    said = st.one_of(st.none(), _MARKED)
+    losses = draw(st.lists(st.builds(Loss, _MARKED, _MARKED, said, said), max_size=2))
+    key = draw(_MARKED).encode("utf-8", "surrogateescape")
+    source, target = draw(_MARKED_SEEN), draw(st.one_of(st.none(), _MARKED_SEEN))
+    return Record(key, 1, "0" * 64, metadata, source=source, target=target, losses=tuple(losses))
+
+
+@given(st.one_of(records(), marked()))
+def test_what_is_cut_from_a_line_is_what_would_be_written_anew(one: Record) -> None:
+    line = encode(one)
+    assert decode_own(line) == one
+    assert leaf_of_line(line, one) == leaf(one)
+    if one.target is not None:
+        later = replace(one, target=replace(one.target, modified="2026-11-30T10:00:00Z"))
+        assert seen_later(line, one, "2026-11-30T10:00:00Z") == (encode(later), later)
+
+
+@pytest.mark.parametrize("other", [one for one in SAMPLE if one.losses])
+def test_nothing_is_cut_from_the_line_of_a_record_without_the_losses(other: Record) -> None:
+    with pytest.raises(ManifestError, match="another record"):
+        leaf_of_line(LINE, other)
+
+
+def test_a_line_without_a_target_is_given_none() -> None:
+    with pytest.raises(ManifestError, match="another record"):
+        seen_later(encode(record(b"k", target=None)), record(b"k"), "now")
+
+
+def test_a_line_that_the_time_makes_too_long_is_refused() -> None:
+    room = LINE_BYTES_MAX - len(encode(record(b"k", metadata=Metadata(user={"a": ""}))))
+    one = record(b"k", metadata=Metadata(user={"a": "x" * room}))
+    with pytest.raises(ManifestError, match="more than"):
+        seen_later(encode(one), one, "now")
+
+
+def test_a_line_of_our_own_that_was_torn_or_has_more_behind_it_is_none() -> None:
+    for bad in [*(LINE[:end] for end in range(len(LINE))), LINE + b" ", LINE + b"{}", LINE + LINE]:
+        with pytest.raises(ManifestError):
+            decode_own(bad)
 
 
 def test_members_are_sorted_by_utf16_code_units() -> None:

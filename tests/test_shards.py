@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from portabl import shards, worklog
+from portabl import records, shards, worklog
 from portabl.errors import ManifestError
 from portabl.journal import Journal
 from portabl.model import Record, Seen
@@ -88,6 +88,50 @@ def test_any_flipped_byte_is_noticed(position: int, writer: Shards) -> None:
     assert [r for r in whole if r in left] == left
     with pytest.raises(ManifestError):
         list(done.lines())
+
+
+def test_every_damage_to_a_complete_pass_is_noticed(writer: Shards) -> None:
+    """Every byte of two records, and every length: the lines are taken at their word, so none may be another."""
+    for number in range(2):
+        writer.place(b"k/%04d" % number).add(record(number))
+    done = writer.finish()
+    (path,) = done.path.iterdir()
+    good = path.read_bytes()
+    flipped = (good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :] for at in range(len(good)))
+    for bad in (*flipped, *(good[:length] for length in range(len(good))), good + good[:40]):
+        path.write_bytes(bad)
+        with pytest.raises(ManifestError):
+            list(done.lines())
+    path.write_bytes(good)
+    assert [one for _, one in done.lines()] == [record(0), record(1)]
+
+
+def test_a_record_in_the_place_of_another_is_no_complete_pass(writer: Shards) -> None:
+    for number in range(2):
+        writer.place(b"k/%04d" % number).add(record(number))
+    done = writer.finish()
+    (path,) = done.path.iterdir()
+    first, _ = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + first)
+    with pytest.raises(ManifestError, match="1 records instead of 2"):
+        list(done.lines())
+    path.with_name("000001.seg").write_bytes(first)
+    with pytest.raises(ManifestError, match="out of order"):
+        list(done.lines())
+
+
+@pytest.mark.parametrize("more", [b" ", b'"x":1,'])
+def test_records_of_another_form_are_not_believed_later(more: bytes, writer: Shards) -> None:
+    """A whole line with the right check that this portabl would not have written, such as one of another release."""
+    writer.place(b"k/0000").add(record(0))
+    done = writer.finish()
+    line = records.encode(record(0))
+    other = line[:1] + more + line[1:]
+    (path,) = done.path.iterdir()
+    path.write_bytes(worklog.sealed(line) + worklog.sealed(other))
+    assert list(worklog.of_file(path)) == [(line, record(0))]
+    path.write_bytes(worklog.sealed(other))
+    assert list(worklog.lines(done.path)) == []
 
 
 def test_a_missing_record_or_file_is_no_complete_pass(writer: Shards) -> None:
