@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +122,8 @@ def place_of(service: str, root: Path) -> Path:
 
 def shipped() -> tuple[str, ...]:
     """Names of the cards that come with portabl, measured on servers anybody can run."""
+    from importlib import resources
+
     files = resources.files("portabl").joinpath("cards").iterdir()
     return tuple(sorted(file.name.removesuffix(".json") for file in files if file.name.endswith(".json")))
 
@@ -136,6 +137,8 @@ def find(named: str | None, service: str, root: Path) -> Card | None:
         kept = place_of(service, root)
         return read(kept) if kept.exists() else None
     if "/" not in named and named in shipped():
+        from importlib import resources
+
         text = resources.files("portabl").joinpath("cards", f"{named}.json").read_text(encoding="utf-8")
         return parse(json.loads(text), named)
     if not Path(named).exists():

@@ -5,7 +5,11 @@ Credentials write a country as alpha-2, alpha-3 or numeric code; inside portabl 
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
+
+COUNTRY = re.compile(r"[A-Z]{2}")
+"""ISO 3166-1 alpha-2, https://www.iso.org/iso-3166-country-codes.html."""
 
 _CODES = """
 ADAND020 AEARE784 AFAFG004 AGATG028 AIAIA660 ALALB008 AMARM051 AOAGO024 AQATA010 ARARG032 ASASM016 ATAUT040 AUAUS036

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from portabl.copying import CopyStage
 from portabl.errors import UsageError
-from portabl.fleet import Done, Fleet, FleetStage
 from portabl.plan import Action, Step
-from portabl.progress import Progress
-from portabl.state import Pass
-from portabl.tally import Tally
-from portabl.throttle import Throttle
-from portabl.worker import Orders, Ticket
+
+if TYPE_CHECKING:
+    from portabl.fleet import Crew, Fleet
+    from portabl.state import Pass
+    from portabl.throttle import Throttle
+    from portabl.worker import Orders
 
 MANY_STEPS = 50_000
 """Objects to be copied from which on a run is worth further processes."""
@@ -59,6 +59,9 @@ class Engine:
 
     def run(self, workers: int, plan: Iterable[Step], crew: Crew) -> Pass:
         """The copy stage with a fleet. Raises as `CopyStage.run` does."""
+        from portabl.fleet import FleetStage
+        from portabl.worker import Ticket
+
         ticket = Ticket(Path(crew.orders.records), crew.orders.ticket)
         ticket.issue()
         fleet = self._fleet(replace(crew.orders, workers=workers), crew.throttle)
@@ -77,18 +80,3 @@ class Engine:
         from portabl.executor_processes import ProcessFleet
 
         return ProcessFleet(orders, throttle)
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone;
-    ``throttle``: the budget of the run, which its places keep to in this process already.
-    """
-
-    orders: Orders
-    own: CopyStage
-    run: Pass
-    closed: Callable[[Done], None]
-    tally: Tally
-    progress: Progress
-    throttle: Throttle | None = None

@@ -6,20 +6,25 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from portabl.tasks import Call, Carrier, Task, finish
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 QUEUE_PER_THREAD = 4
 WINDOW_PER_THREAD = 4
 
 
 class Workers(Generic[T]):
-    """``threads`` threads that run ``work`` on every item put in; the first exception ends it all.
+    """Up to ``threads`` threads that run ``work`` on every item put in; the first exception ends it all.
+
+    Each of the first items brings a thread with it, so that few items have few.
 
     At most `QUEUE_PER_THREAD` items a thread are under way or waiting, so whoever puts them is slowed to the pace of
     the work. Permits go round through a second queue: both are C, an item costs well under a microsecond.
@@ -33,16 +38,22 @@ class Workers(Generic[T]):
             self._permits.put(None)
         self._error: BaseException | None = None
         self._cancelled = False
-        self._threads = [threading.Thread(target=self._loop, name=f"portabl-{n}", daemon=True) for n in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self._most = threads
+        self._threads: list[threading.Thread] = []
 
     def put(self, item: T) -> None:
-        """Queue one item, waiting for a permit; raises what a worker raised."""
+        """Queue one item, waiting for a permit; raises what a worker raised. One thread puts all items."""
         self._permits.get()
         if self._error is not None:
             raise self._error
         self._items.put(item)
+        if len(self._threads) < self._most:
+            self._start()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._loop, name=f"portabl-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def finish(self) -> None:
         """Wait until everything is done; raises what a worker raised."""
@@ -172,13 +183,39 @@ class Driven(Generic[T]):
             self._engine.wake()
 
 
+class LatePool:
+    """At most ``threads`` threads for calls that end in futures. All of it is loaded and started with the first call:
+    most runs make none.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads = threads
+        self._name = name
+        self._pool: ThreadPoolExecutor | None = None
+        self._guard = threading.Lock()
+
+    def submit(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Have ``work`` called in one of the threads."""
+        with self._guard:
+            if self._pool is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
+        return self._pool.submit(work, *args, **kwargs)
+
+    def close(self) -> None:
+        """Drop what has not begun, and wait for what has."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 def in_order(items: Iterable[T], work: Callable[[T], R], threads: int) -> Iterator[tuple[T, R]]:
     """Run ``work`` on many items at once and yield (item, result) in the order of the items; memory is bounded.
 
     An exception of ``work`` is raised where its item would have come.
     """
     window: deque[tuple[T, Future[R]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="portabl-read")
+    pool = LatePool(threads, "portabl-read")
     try:
         for item in items:
             window.append((item, pool.submit(work, item)))
@@ -189,4 +226,4 @@ def in_order(items: Iterable[T], work: Callable[[T], R], threads: int) -> Iterat
             first, future = window.popleft()
             yield first, future.result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 from portabl.model import Metadata
@@ -191,6 +190,8 @@ def _tag_features(name: str, value: str) -> Iterator[str]:
 
 
 def _is_date(value: str) -> bool:
+    from email.utils import parsedate_to_datetime  # slow to load, seldom needed
+
     try:
         parsedate_to_datetime(value)
     except (TypeError, ValueError):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from portabl import records, worklog
 from portabl.copying import CopyStage
@@ -23,6 +23,10 @@ from portabl.plan import Action, Step
 from portabl.progress import Progress
 from portabl.state import Pass, disk_errors, write_synced
 from portabl.tally import Tally
+
+if TYPE_CHECKING:
+    from portabl.throttle import Throttle
+    from portabl.worker import Orders
 
 SHARD_STEPS = 1_000
 SHARD_BYTES = 256 * 2**20
@@ -55,6 +59,21 @@ class Done:
     bytes_copied: int = 0
     adopted: int = 0
     changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone;
+    ``throttle``: the budget of the run, which its places keep to in this process already.
+    """
+
+    orders: Orders
+    own: CopyStage
+    run: Pass
+    closed: Callable[[Done], None]
+    tally: Tally
+    progress: Progress
+    throttle: Throttle | None = None
 
 
 class Fleet(Protocol):

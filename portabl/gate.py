@@ -9,16 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from portabl import capability
 from portabl.errors import StorageError, UsageError
 from portabl.judge import ARCHIVED, KEYS, SIZE, TAGS, USER, Judge, readable
 from portabl.model import ARCHIVES, HEADERS, Entry, Record
-from portabl.preflight import Ahead, Surveyor, record_items
 from portabl.report import LossGroup
 from portabl.state import default_root
 from portabl.storage import Storage
 from portabl.transfer import SINGLE_MAX
+
+if TYPE_CHECKING:
+    from portabl.preflight import Ahead
 
 NAMES = (KEYS, SIZE, ARCHIVED, USER, TAGS, "storage-class", "acl", "lock", *HEADERS)
 """What losses are called for ``--accept``."""
@@ -102,6 +105,8 @@ class Gate:
         asks = source_names_losses(self._source, self._acl, self._lock)
         if not (self._knows or self._doubtful or asks) and restored is None:
             return Verdict(False, {})
+        from portabl.preflight import Surveyor, record_items
+
         items = record_items(restored) if restored is not None else ((entry, None) for entry in entries)
         survey = Surveyor(self._judge, asks=asks).run(items, self._source, threads, stop)
         warnings = []

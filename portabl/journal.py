@@ -81,7 +81,8 @@ class Journal:
                     f"{path} was written by another version of portabl (format {version})",
                     hint="use that version, or name another state directory with `--state`",
                 )
-            self._db.executescript(_SCHEMA + f"PRAGMA user_version={VERSION};")
+            if not version:  # one transaction, for each waits for the disk
+                self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
             ((found,),) = self._db.execute("PRAGMA quick_check(1)").fetchall()
             if found != "ok":
                 raise sqlite3.DatabaseError(found)

@@ -9,18 +9,16 @@ would not fit the budget (objects beyond 640 GiB) wait on disk, not in memory.
 from __future__ import annotations
 
 import hashlib
-import mmap
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from portabl import checksum
 from portabl.budget import BYTES_IN_FLIGHT
 from portabl.errors import Changed, Interrupted, Refused, StorageError
+from portabl.executors import LatePool
 from portabl.journal import OpenUpload
 from portabl.model import Body, Entry, Metadata, ObjectInfo, Written
 from portabl.plan import Step
@@ -28,6 +26,9 @@ from portabl.shapes import beyond, without
 from portabl.storage import Capabilities, Storage, Upload
 from portabl.tasks import finish
 from portabl.transfer import Mover, Outcome, check_restore, with_losses_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 PART_SIZE = 8 * 2**20
 PARTS_IN_FLIGHT = 8
@@ -84,11 +85,11 @@ class LargeMover:
         self.journal = journal
         self.progress = progress
         self.scratch = scratch
-        self.pool = ThreadPoolExecutor(PARTS_IN_FLIGHT, thread_name_prefix="portabl-part")
+        self.pool = LatePool(PARTS_IN_FLIGHT, "portabl-part")
 
     def close(self) -> None:
         """Stop the part threads; what they do is finished first."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.close()
 
     def __call__(self, mover: Mover, step: Step, entry: Entry) -> Outcome:
         """Copy one large object; raises Interrupted between two parts when the run is to stop."""
@@ -266,6 +267,9 @@ class _Copy:
         source, entry = self._mover.source, self._entry
         if length <= BYTES_IN_FLIGHT:
             return self._body(source.read(entry, offset, length).data)
+        import mmap
+        import tempfile
+
         with tempfile.TemporaryFile(dir=self._owner.scratch) as spool:
             for start in range(offset, offset + length, PART_SIZE):
                 spool.write(source.read(entry, start, min(PART_SIZE, offset + length - start)).data)
@@ -315,6 +319,8 @@ class _Copy:
     def _reap(self, *, block: bool) -> None:
         if not self._sending:
             return
+        from concurrent.futures import FIRST_COMPLETED, wait
+
         done, _ = wait(self._sending, timeout=None if block else 0, return_when=FIRST_COMPLETED)
         for future in done:
             part = self._sending.pop(future)
@@ -323,6 +329,8 @@ class _Copy:
 
     def _settle(self) -> None:
         """Wait for every part under way and give its memory back."""
+        from concurrent.futures import wait
+
         wait([part.body for part in self._reading if not part.body.cancel()])
         wait(list(self._sending))
         for part in (*self._reading, *self._sending.values()):

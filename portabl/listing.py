@@ -8,13 +8,11 @@ import itertools
 import pickle
 import queue
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeVar
 
-from portabl import ranges
 from portabl.errors import Interrupted, ListingBroken, ListingDisordered, UsageError
 from portabl.keys import show
 from portabl.model import Entry
@@ -58,6 +56,8 @@ class Listing:
 
     def _spread(self) -> Iterator[Entry]:
         try:
+            from portabl import ranges
+
             yield from ranges.spread(self.storage, self._listers, self._scratch)
         except ListingDisordered:
             self._sort = True
@@ -249,6 +249,8 @@ def _merged(runs: Sequence[IO[bytes]]) -> Iterator[Entry]:
 
 
 def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
+    import tempfile
+
     run = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by sort()
     _dump(entries, run)
     run.seek(0)

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from portabl import __version__, histories, keys, places, records, registry
+from portabl import __version__, keys, places, records, registry
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.checker import Checker, Finding, looked_at
 from portabl.copying import CopyStage
-from portabl.engines import Crew, Engine
+from portabl.engines import Engine
 from portabl.errors import ContainerMissing, Interrupted
 from portabl.files import Files
-from portabl.fleet import FIRST_LATE, Done
 from portabl.gate import Gate
-from portabl.guise import Guise
 from portabl.journal import utc_now
 from portabl.judge import ARCHIVED
 from portabl.large import LargeMover
@@ -45,7 +41,10 @@ from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
 from portabl.upload_notes import NOTES, UploadNotes
-from portabl.worker import Orders
+
+if TYPE_CHECKING:
+    from portabl.fleet import Crew, Done
+    from portabl.guise import Guise
 
 
 def migrate(migration: Migration, *, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
@@ -102,8 +101,12 @@ def _between(
     places.apart(source, target)
     source.check(write=False)
     if migration.all_versions:
+        from portabl import histories
+
         histories.check(source, target)
     if migration.dry_run:
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="portabl-") as scratch:
             return _Run(migration, decision, source, target, scratch, progress, stop, earlier, guise).rehearse()
     target.check(write=True)
@@ -203,6 +206,8 @@ class _Run:
             self._notes += [*map(sentence, left), *filter(None, (unknown,))]
 
     def _rehearsal_of_histories(self) -> Report:
+        from portabl import histories
+
         figures = histories.rehearsed(self._plan_histories(iter(())))
         self._warn_of_nothing(figures["objects"])
         self._warnings.append("a dry run counts versions; whether those at the target are the same is not looked at")
@@ -278,6 +283,8 @@ class _Run:
         known, threads = job.known(run.number), self._migration.threads
         try:
             if self._migration.all_versions:
+                from portabl import histories
+
                 shards = Shards(run, job.journal, job.shard_closed)
                 stage = histories.HistoryStage(mover, large, shards, tally, self._progress, threads, self._stop)
                 return stage.run(self._plan_histories(known))
@@ -294,11 +301,18 @@ class _Run:
         if workers == 1 and engine.kind == "local":
             shards = Shards(run, job.journal, job.shard_closed)
             return CopyStage(mover, shards, tally, self._progress, threads, self._stop).run(plan)
+        from portabl.fleet import FIRST_LATE
+
         late = Shards(run, job.journal, job.shard_closed, FIRST_LATE)
         own = CopyStage(mover, late, tally, NoProgress(), threads, self._stop)  # the fleet's stage counts for all
         return engine.run(workers, plan, self._crew(job, run, own, tally))
 
     def _crew(self, job: Job, run: Pass, stage: CopyStage, tally: Tally) -> Crew:
+        import uuid
+
+        from portabl.fleet import Crew
+        from portabl.worker import Orders
+
         migration = self._migration
         local = migration.engine.kind == "local"
         orders = Orders(

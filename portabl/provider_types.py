@@ -14,7 +14,7 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from portabl import credentials
-from portabl.catalogue import COUNTRY
+from portabl.countries import COUNTRY
 from portabl.errors import ConfigError
 from portabl.keys import plain
 from portabl.model import NOTHING

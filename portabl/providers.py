@@ -18,9 +18,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from portabl import catalogue, credentials, tables
+from portabl import credentials, tables
 from portabl.errors import ConfigError
 from portabl.keys import plain
 from portabl.model import NOTHING
@@ -36,6 +36,9 @@ from portabl.provider_types import (
     S3Provider,
     where,
 )
+
+if TYPE_CHECKING:
+    from portabl import catalogue
 
 __all__ = [
     "CREDENTIALS",
@@ -194,6 +197,8 @@ def _completed(provider: Provider) -> Provider:
 
     Countries are taken over only for an endpoint that the catalogue itself names, and only documented ones.
     """
+    from portabl import catalogue
+
     entry = catalogue.entry(provider.catalogue, where(provider.origin, provider.name, "catalogue"))
     owner = provider.owner_country or (entry.owner.country if entry.owner.documented else "")
     if not isinstance(provider, S3Provider):
@@ -249,6 +254,8 @@ _INSECURE = "TLS certificates are NOT checked; anyone on the way can read and ch
 def _warnings(provider: Provider) -> list[str]:
     found: list[str] = []
     if provider.catalogue:
+        from portabl import catalogue
+
         entry = catalogue.entry(provider.catalogue)
         if entry.status in ("closing", "closed"):
             found.append(f"{where(provider.origin, provider.name, 'catalogue')}: {entry.name}: {entry.history}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from portabl import checksum
 from portabl.budget import Budget
 from portabl.errors import Changed, Corrupt
+from portabl.executors import LatePool
 from portabl.model import Content, Entry, ObjectInfo
 from portabl.storage import Storage
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 PIECE = 8 * 2**20
 AHEAD = 4
@@ -33,7 +37,7 @@ class Reader:
     def __init__(self, storage: Storage, budget: Budget) -> None:
         self._storage = storage
         self._budget = budget
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="portabl-piece")
+        self._pool = LatePool(8, "portabl-piece")
 
     def read(self, entry: Entry) -> Read:
         """Read all of the object that ``entry`` names; raises as `Storage.read`, and Corrupt where the store's own
@@ -101,4 +105,4 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()

@@ -16,6 +16,7 @@ A prefix means whole segments: ``old:b/2026`` holds ``2026/x`` and not ``2026-x`
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
 import sys
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
     from portabl.files import Files
 
 GROUP = "portabl.adapters"
+OURS: Mapping[str, str] = {
+    "file": "portabl_adapters.local",
+    "fsspec": "portabl_adapters.fsspec_storage",
+    "s3": "portabl_adapters.s3",
+}
+"""Modules of the adapters that come with portabl, which are entry points like any other: to look one up is to read the
+metadata of every package that is installed, which takes longer than copying a small object.
+"""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.\-]*):(?s:(.*))")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -231,11 +240,13 @@ def registered() -> Mapping[str, EntryPoint]:
 
 def adapter(kind: str) -> Callable[[Opening], Storage]:
     """The ``open_storage`` registered for a type. Raises ConfigError that names the known ones."""
-    found = registered()
-    if kind not in found:
-        raise ConfigError(f"no adapter for type `{plain(kind)}`", hint=f"known: {', '.join(sorted(found))}")
+    if kind not in OURS and kind not in registered():
+        raise ConfigError(f"no adapter for type `{plain(kind)}`", hint=f"known: {', '.join(sorted(registered()))}")
     try:
-        factory: Callable[[Opening], Storage] = found[kind].load()
+        if kind in OURS:
+            factory: Callable[[Opening], Storage] = importlib.import_module(OURS[kind]).open_storage
+        else:
+            factory = registered()[kind].load()
     except ImportError as error:
         hint = "local directories need Linux or macOS" if kind == "file" else "install what is missing, then try again"
         raise ConfigError(f"the adapter for type `{plain(kind)}` cannot run here: {error}", hint=hint) from error

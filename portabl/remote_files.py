@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import IO, Any, BinaryIO, cast
@@ -59,6 +57,8 @@ class RemotePlace:
     @contextlib.contextmanager
     def writer(self, name: str) -> Iterator[BinaryIO]:
         """See `Files.writer`."""
+        import tempfile
+
         # Spooled first, so that an exception in the block finds nothing begun.
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES_MAX) as spool:
             with translated(f"temporary directory {tempfile.gettempdir()}", name):
@@ -137,6 +137,8 @@ class RemotePlace:
             return
         file = self._fs.open(place, "wb")
         try:
+            import shutil
+
             shutil.copyfileobj(spool, file, 2**20)
         except BaseException:
             with contextlib.suppress(Exception):  # gives the upload up; closing would make half a file visible

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -143,4 +142,6 @@ def _number(stamp: Mapping[str, Any], name: str) -> float:
 
 
 def _host() -> str:
+    import socket
+
     return f"{socket.gethostname()}:{os.getuid() if hasattr(os, 'getuid') else ''}"

@@ -22,12 +22,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portabl import worklog
+from portabl import joblock, worklog
 from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
 from portabl.journal import Journal
 from portabl.plan import Line
@@ -35,8 +35,6 @@ from portabl.records import sort_key
 from portabl.remote_state import RemoteState
 
 if TYPE_CHECKING:
-    from filelock import FileLock
-
     from portabl.files import Files
 
 
@@ -91,7 +89,7 @@ class Job:
         self._dissolved = False
         with disk_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.root / "lock", self.id)
+            self._unlock = _locked(self.root / "lock", self.id)
             try:
                 self._remote = RemoteState(remote, self.id, self.root) if remote else None
                 if self._remote:
@@ -99,7 +97,7 @@ class Job:
                 self._describe(identity)
                 self.journal = Journal(self.root / "journal.sqlite3")
             except BaseException:
-                self._lock.release()
+                self._unlock()
                 raise
 
     def _describe(self, identity: Mapping[str, object]) -> None:
@@ -235,7 +233,7 @@ class Job:
             self.journal.close()
             if self._dissolved:
                 shutil.rmtree(self.root, ignore_errors=True)  # the lock file too, while the lock is held
-            self._lock.release()
+            self._unlock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,18 +262,14 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _locked(path: Path, job: str) -> FileLock:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
+def _locked(path: Path, job: str) -> Callable[[], None]:
+    release = joblock.lock(path)
+    if release is None:
         raise JobLocked(
             f"another run of this job ({job}) is going on",
             hint="wait for it to end, or see `portabl status`",
-        ) from None
-    return lock
+        )
+    return release
 
 
 class disk_errors:  # noqa: N801 - reads as a statement

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,6 +57,8 @@ def _value(where: str, key: str, value: object, known: Mapping[str, str], what: 
 
 def near(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant, or ""."""
+    import difflib
+
     names = list(known)
     if close := difflib.get_close_matches(name, names, 1, 0.6):
         return close[0]

@@ -149,7 +149,15 @@ def test_adapters_come_from_the_entry_points(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
     registry.registered.cache_clear()
     with pytest.raises(ConfigError, match="not installed properly"):
-        registry.adapter("s3")
+        registry.adapter("ftp")
+
+
+def test_our_own_adapters_are_the_entry_points_that_portabl_installs() -> None:
+    installed = importlib.metadata.distribution("portabl").entry_points.select(group=registry.GROUP)
+    assert {point.name: point.value for point in installed} == {
+        name: f"{module}:open_storage" for name, module in registry.OURS.items()
+    }
+    assert all(registry.adapter(point.name) is point.load() for point in installed)
 
 
 def test_an_opening_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

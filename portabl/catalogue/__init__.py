@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from portabl import tables
+from portabl.countries import COUNTRY
 from portabl.errors import ConfigError
 from portabl.keys import plain
 
@@ -26,8 +27,6 @@ STATUSES = ("active", "closing", "closed", "self-hosted", "no-endpoint")
 APIS = ("s3", "azure-blob", "reseller", "unknown", "none")
 ADDRESSING = ("path", "virtual", "either", "unknown", "none")
 SIDES = ("source", "target", "both")
-COUNTRY = re.compile(r"[A-Z]{2}")
-"""ISO 3166-1 alpha-2, https://www.iso.org/iso-3166-country-codes.html."""
 
 
 @dataclass(frozen=True)

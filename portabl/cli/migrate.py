@@ -158,8 +158,7 @@ def command(session: Session, /, **options: object) -> int:
 
 
 def _calm_collector() -> None:
-    """A run makes millions of values that no cycle holds: looking for cycles often costs 2 to 3 % of its CPU."""
+    """What is loaded by now stays to the end: it need not be looked through for cycles again."""
     import gc
 
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
@@ -149,5 +148,7 @@ def _red(text: str) -> str:
 
 
 def _trace(error: BaseException) -> str:
+    import traceback
+
     lines = "".join(traceback.format_exception(error)).splitlines()
     return "\n".join(plain(line) for line in lines)
