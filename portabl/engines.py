@@ -6,7 +6,6 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portabl.errors import UsageError
@@ -35,15 +34,10 @@ class Engine:
     processes: int = 0
     scheduler: str = ""
 
-    def check(self, *, shared_state: bool) -> None:
-        """Raises UsageError for what cannot go together. ``shared_state``: whether the state is a directory."""
+    def check(self) -> None:
+        """Raises UsageError for what cannot go together."""
         if self.scheduler and self.kind != "dask":
             raise UsageError("--scheduler names a Dask scheduler", hint="add `--engine dask`")
-        if self.kind == "dask" and not shared_state:
-            raise UsageError(
-                "Dask workers write records into the state directory, and this state is none",
-                hint="name a directory that every worker shares with `--state`",
-            )
 
     def workers(self, steps: Iterable[Step]) -> tuple[int, Iterator[Step]]:
         """How many processes a plan is worth (1: only this one), and the plan, of which a beginning was looked at."""
@@ -59,10 +53,10 @@ class Engine:
 
     def run(self, workers: int, plan: Iterable[Step], crew: Crew) -> Pass:
         """The copy stage with a fleet. Raises as `CopyStage.run` does."""
+        from portabl.desk import Ticket
         from portabl.fleet import FleetStage
-        from portabl.worker import Ticket
 
-        ticket = Ticket(Path(crew.orders.records), crew.orders.ticket)
+        ticket = Ticket(crew.begun, crew.orders.ticket)
         ticket.issue()
         fleet = self._fleet(replace(crew.orders, workers=workers), crew.throttle)
         try:

@@ -1,7 +1,7 @@
 """The copy stage on many processes: shards of steps go out, finished segments come back.
 
 One process, the conductor, lists and plans; workers copy. A worker writes the segment of its shard itself, where the
-pass keeps its records, and answers with a few figures. What must not happen twice at once stays with the conductor:
+job keeps its state, and answers with a few figures. What must not happen twice at once stays with the conductor:
 writes that are watched because a target may merge keys are made here while every worker is idle (`KeyGuard`).
 
 A worker may die at any instant, and a shard may be carried out twice at once: a shard's records are kept in a file of
@@ -25,6 +25,7 @@ from portabl.state import Pass, disk_errors, write_synced
 from portabl.tally import Tally
 
 if TYPE_CHECKING:
+    from portabl.folder import Folder
     from portabl.throttle import Throttle
     from portabl.worker import Orders
 
@@ -48,8 +49,20 @@ class Lot:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A segment that lies in a state elsewhere: its name below ``begun/``, its bytes, and their SHA-256 in hex."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """A shard whose segment is written: its key range, its records, and what was done for them (bytes, objects)."""
+    """A shard whose segment is written: its key range, its records, and what was done for them (bytes, objects).
+
+    ``held``: where the segment is, when it is not in the directory of the pass already.
+    """
 
     number: int
     first: bytes
@@ -59,15 +72,18 @@ class Done:
     bytes_copied: int = 0
     adopted: int = 0
     changed: int = 0
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
     """Everything a copy stage with a fleet works with. ``own``: the stage in this process, for what is done alone;
-    ``throttle``: the budget of the run, which its places keep to in this process already.
+    ``begun``: the folder of shards that workers have begun; ``throttle``: the budget of the run, which its places keep
+    to in this process already.
     """
 
     orders: Orders
+    begun: Folder
     own: CopyStage
     run: Pass
     closed: Callable[[Done], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import threading
@@ -20,6 +21,7 @@ from portabl.copying import CopyStage
 from portabl.engines import Engine
 from portabl.errors import ContainerMissing, Interrupted
 from portabl.files import Files
+from portabl.folder import Folder
 from portabl.gate import Gate
 from portabl.journal import utc_now
 from portabl.judge import ARCHIVED
@@ -41,9 +43,10 @@ from portabl.tally import Losses, Tally
 from portabl.throttle import Pacer, Throttle
 from portabl.transfer import Mover
 from portabl.upload_notes import NOTES, UploadNotes
+from portabl.worklog import BEGUN
 
 if TYPE_CHECKING:
-    from portabl.fleet import Crew, Done
+    from portabl.fleet import Crew
     from portabl.guise import Guise
 
 
@@ -315,25 +318,24 @@ class _Run:
 
         migration = self._migration
         local = migration.engine.kind == "local"
+        near = local or not job.remote
+        begun = Folder.at(run.path / BEGUN) if near else job.begun(run)
         orders = Orders(
             source=migration.source,
             target=migration.target,
             config=migration.config.path or None,
             places=(self._source.place, self._target.place),
-            records=str(run.path),
+            records=str(run.path) if near else begun.prefix.removesuffix(f"{BEGUN}/"),
             ticket=uuid.uuid4().hex,
-            uploads=str(job.root / (JOURNAL if local else NOTES)),
+            uploads=str(job.root / (JOURNAL if local else NOTES)) if near else job.folder.below(NOTES).prefix,
+            state="" if near else migration.state or "",
             threads=migration.threads,
             workers=1,
             source_options=tuple(sorted(migration.source_options().items())),
             target_options=tuple(sorted({**migration.target_options(), **self._gate.options}.items())),
         )
-
-        def closed(done: Done) -> None:
-            job.journal.add_shard(run.number, done.number, done.first, done.last, done.objects)
-            job.shard_closed()
-
-        return Crew(orders, stage, run, closed, tally, self._progress, self._throttle)
+        closed = functools.partial(job.shard_done, run)
+        return Crew(orders, begun, stage, run, closed, tally, self._progress, self._throttle)
 
     def _plan(self, known: Iterator[Line]) -> Iterator[Step]:
         source = ahead(self._source_listing, self._expect)
@@ -430,7 +432,7 @@ class _Run:
 
     def _sweep_uploads(self, job: Job) -> None:
         """Uploads of earlier runs whose objects are no longer copied in parts leave nothing behind either."""
-        for uploads in (job.journal, UploadNotes(job.root / NOTES)):
+        for uploads in (job.journal, UploadNotes(job.folder.below(NOTES))):
             large = LargeMover(uploads, self._scratch, lambda _: None)
             try:
                 for key in uploads.open_keys():

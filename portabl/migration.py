@@ -80,7 +80,17 @@ class Migration:
             raise UsageError(
                 "`--versions all` copies in one process", hint="leave --processes, --engine, --listers out"
             )
-        self.engine.check(shared_state=self.local_state)
+        self.engine.check()
+        if self.engine.kind == "dask":
+            self._check_told()
+
+    def _check_told(self) -> None:
+        for place in (self.source, self.target, self.state or ""):
+            if registry.holds_secret(place):
+                raise UsageError(
+                    f"workers are told {registry.safe_url(place)}, and the URL as it was typed holds a secret",
+                    hint="name it as a provider in portabl.toml, with a reference to the secret",
+                )
 
     def identity(self, source: Storage, target: Storage) -> dict[str, object]:
         """What makes a run the same job as an earlier one: the places themselves too, for names can be given anew."""
@@ -106,11 +116,6 @@ class Migration:
         )
         decision.enforce()
         return decision
-
-    @property
-    def local_state(self) -> bool:
-        """Whether the job is remembered in a directory."""
-        return self.state is None or registry.parse(self.state, self.config).type == "file"
 
     def source_options(self) -> dict[str, str]:
         """What the command asks of the source. Raises UsageError."""

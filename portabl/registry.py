@@ -277,6 +277,11 @@ def has_password(url: str) -> bool:
     return ":" in rest.partition("/")[0].rpartition("@")[0] or _is_password_with_slash(rest)
 
 
+def holds_secret(text: str) -> bool:
+    """Whether a location as typed may hold one: a password, or a query (a signature)."""
+    return any(has_password(url) or safe_url(url).endswith("?...") for url in text.split("::"))
+
+
 def _is_password_with_slash(rest: str) -> bool:
     """Whether what looks like ``host:port/path`` is ``user:pass/word@host/path``: no port is anything but digits."""
     host = rest.partition("/")[0]

@@ -9,23 +9,29 @@ can: a run whose sign of life is younger than `ALIVE_SECONDS` keeps others out.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portabl.errors import JobLocked, NotFound, StorageError
+from portabl.errors import Corrupt, JobLocked, NotFound, StorageError
 from portabl.files import Files
+from portabl.folder import Folder
 from portabl.journal import Journal
+from portabl.worklog import BEGUN
 
 STAMP = "stamp.json"
 JOURNAL = "journal.sqlite3"
 ALIVE_SECONDS = 600
 PUSH_SECONDS = 30
 _KEPT = ("passes/", "manifests/")
+_BEGUN = re.compile(rf"(?P<run>passes/\d+)/{BEGUN}/(?:(?P<number>\d+)/(?P<attempt>[^/]+)\.(?P<end>seg|log)|.*)")
+"""What workers write here themselves: see `portabl.desk`."""
 
 
 class RemoteState:
@@ -51,6 +57,7 @@ class RemoteState:
         self._generation = int(_number(stamp, "generation"))
         if self._local_generation() < self._generation:
             self._replace_local()
+        self._take_up()
         self._mark(running=True)  # the local copy counts from here on: what is added to it must survive a crash
 
     def _replace_local(self) -> None:
@@ -61,13 +68,46 @@ class RemoteState:
             (self._local / file).unlink(missing_ok=True)
         for name in self._files.names(self._prefix):
             relative = name[len(self._prefix) :]
-            if relative != STAMP:
+            if relative.startswith((*_KEPT, "job.json", JOURNAL)) and not _BEGUN.fullmatch(relative):
                 self._fetch(name, self._local / relative)
+
+    def _take_up(self) -> None:
+        """What workers of earlier runs have recorded here: knowledge. One whole segment of a shard is enough of it."""
+        names = [name[len(self._prefix) :] for name in self._files.names(self._prefix + "passes/")]
+        found = [begun for name in names if (begun := _BEGUN.fullmatch(name)) and begun["number"]]
+        for begun in sorted(found, key=lambda one: (one["end"] == "log", one[0])):
+            whole = self._local / begun["run"] / f"{begun['number']}.seg"
+            piece = whole.parent / BEGUN / f"{begun['number']}.{begun['attempt']}.log"
+            if not whole.exists():
+                self._fetch(self._prefix + begun[0], whole if begun["end"] == "seg" else piece)
 
     def _fetch(self, name: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._files.open(name) as remote, path.open("wb") as local:
+        temporary = path.with_suffix(".tmp")
+        with self._files.open(name) as remote, temporary.open("wb") as local:
             shutil.copyfileobj(remote, local, 1 << 20)
+        temporary.replace(path)
+
+    @property
+    def folder(self) -> Folder:
+        """The job there."""
+        return Folder(self._files, self._prefix)
+
+    def segment(self, run: str, name: str, size: int, sha256: str) -> bytes:
+        """What a worker has sent as a segment of pass ``run``. Raises NotFound, or Corrupt where it is not that."""
+        where = f"{self._prefix}passes/{run}/{BEGUN}/{name}"
+        data = self._files.read(where)
+        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            raise Corrupt(
+                f"{where} is not what a worker sent: {len(data)} bytes instead of {size}, or others",
+                storage=self._files.url,
+                hint="look at that store, then run the same command again",
+            )
+        return data
+
+    def holds(self, run: str, number: int, size: int) -> None:
+        """A segment of pass ``run`` needs no sending: it came from here."""
+        self._sent[f"passes/{run}/{number:06d}.seg"] = size
 
     def push(self, journal: Journal, *, running: bool, force: bool = False) -> None:
         """Send what is new: closed shards and manifests, then the journal, then the stamp."""
@@ -101,14 +141,17 @@ class RemoteState:
         found = {}
         for top in _KEPT:
             for path in sorted((self._local / top).rglob("*")):
-                if path.is_file() and path.suffix != ".log" and not path.name.endswith(".tmp"):
-                    found[path.relative_to(self._local).as_posix()] = path
+                name = path.relative_to(self._local).as_posix()
+                if path.suffix not in (".log", ".tmp") and not _BEGUN.fullmatch(name) and path.is_file():
+                    found[name] = path
         return found | {"job.json": self._local / "job.json"}
 
     def _remove_gone(self, present: dict[str, Path]) -> None:
         """Working records that the job no longer needs; manifests stay."""
         for name in self._files.names(self._prefix + "passes/"):
-            if name[len(self._prefix) :] not in present:
+            relative = name[len(self._prefix) :]
+            begun = _BEGUN.fullmatch(relative)
+            if not (begun and (self._local / begun["run"]).is_dir()) and relative not in present:
                 self._files.delete(name)
 
     def _send(self, relative: str, path: Path) -> None:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from portabl import joblock, worklog
 from portabl.errors import JobLocked, ManifestError, PortablError, StateFull, UsageError
+from portabl.folder import Folder
 from portabl.journal import Journal
 from portabl.plan import Line
 from portabl.records import sort_key
@@ -36,6 +37,7 @@ from portabl.remote_state import RemoteState
 
 if TYPE_CHECKING:
     from portabl.files import Files
+    from portabl.fleet import Done, Held
 
 
 _Ranked = tuple[tuple[bytes, int], int, Line]
@@ -215,6 +217,34 @@ class Job:
     def remote(self) -> bool:
         """Whether the state lives elsewhere and this directory is only where it is worked on."""
         return self._remote is not None
+
+    @property
+    def folder(self) -> Folder:
+        """Where the state lives, for workers on other machines to write into."""
+        return self._remote.folder if self._remote else Folder.at(self.root)
+
+    def begun(self, run: Pass) -> Folder:
+        """Where in a remote state workers write. The pass is known there before they do: no other takes its number."""
+        if self._remote:
+            self._remote.push(self.journal, running=True, force=True)
+        return self.folder.below(f"passes/{run.number:04d}").below(worklog.BEGUN)
+
+    def shard_done(self, run: Pass, done: Done) -> None:
+        """A worker has written a segment: have it here, and note it. Raises StorageError unless it is there, whole."""
+        if done.held:
+            self._take(run, done.number, done.held)
+        self.journal.add_shard(run.number, done.number, done.first, done.last, done.objects)
+        self.shard_closed()
+
+    def _take(self, run: Pass, number: int, held: Held) -> None:
+        assert self._remote is not None, "only workers of a remote state send segments there"
+        name = f"{run.number:04d}"
+        data = self._remote.segment(name, held.name, held.size, held.sha256)
+        path = run.path / f"{number:06d}.seg"
+        with disk_errors(path):
+            write_synced(path.with_suffix(".tmp"), data)
+            path.with_suffix(".tmp").replace(path)
+        self._remote.holds(name, number, held.size)
 
     def dissolve(self) -> None:
         """Remove this state on leaving: the run is finished, and its manifest is kept elsewhere. Remote state stays."""

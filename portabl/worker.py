@@ -10,23 +10,24 @@ import contextlib
 import functools
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from portabl import providers, registry, worklog
+from portabl import providers, registry
 from portabl.budget import BYTES_IN_FLIGHT, Budget
 from portabl.copying import CopyStage
+from portabl.desk import Desk, RemoteDesk, SharedDesk
 from portabl.errors import ConfigError
 from portabl.fleet import Done, Lot
+from portabl.folder import Folder
 from portabl.journal import Journal
 from portabl.large import LargeMover, Uploads
 from portabl.plan import Action, Line, Step
 from portabl.progress import NoProgress
 from portabl.shards import Shard
-from portabl.state import Pass, disk_errors, write_synced
+from portabl.state import Pass, disk_errors
 from portabl.tally import Tally
 from portabl.throttle import Lease, Leased
 from portabl.transfer import Mover
@@ -35,19 +36,18 @@ from portabl.worklog import BEGUN
 
 BUDGET_MIN = 24 * 2**20
 """Bytes in flight that a worker is allowed at least."""
-TICKET = "ticket"
-LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What every worker of a run is told.
 
-    ``places``: what ``source`` and ``target`` have to mean (`Storage.place`); ``records``: directory of the pass, which
-    all workers share; ``ticket``: what its `TICKET` file holds while the run goes on; ``uploads``: where open uploads
-    are noted: the job's journal for workers on the same machine, a folder for others; ``workers``: how many share the
-    bounds on threads and memory, in equal parts; ``lessor``: where they lease bytes and requests a second, "" when
-    there is no limit.
+    ``places``: what ``source`` and ``target`` have to mean (`Storage.place`); ``state``: where the job's state is, ""
+    when it is a directory that all workers share; ``records``: the folder of the pass, below ``state`` if there is
+    one, with a slash at its end; ``ticket``: what its ticket holds while the run goes on (`portabl.desk.Ticket`);
+    ``uploads``: where open uploads are noted, below ``state`` as well: the job's journal for workers on the same
+    machine, a folder for others; ``workers``: how many share the bounds on threads and memory, in equal parts;
+    ``lessor``: where they lease bytes and requests a second, "" when there is no limit.
     """
 
     source: str
@@ -62,109 +62,73 @@ class Orders:
     source_options: tuple[tuple[str, str], ...] = ()
     target_options: tuple[tuple[str, str], ...] = ()
     lessor: str = ""
-
-
-class Ticket:
-    """Says whether the run that gave a shard out still goes on: as long as its file is there.
-
-    A file, because workers on other machines share nothing else with the conductor, and none outlives it unseen.
-    """
-
-    def __init__(self, records: Path, ticket: str) -> None:
-        self._path = records / BEGUN / TICKET
-        self._ticket = ticket
-        self._looked = 0.0
-        self._over = False
-
-    def issue(self) -> None:
-        """The run begins."""
-        with disk_errors(self._path):
-            self._path.parent.mkdir(exist_ok=True)
-            write_synced(self._path, self._ticket.encode())
-
-    def withdraw(self) -> None:
-        """Workers stop after what is in flight."""
-        self._path.unlink(missing_ok=True)
-
-    def check(self) -> None:
-        """Raises ConfigError where a worker does not share the directory."""
-        if self._gone():
-            raise ConfigError(
-                f"this worker does not see {self._path.parent}",
-                hint="name a directory that every worker shares with `--state`",
-            )
-
-    def is_set(self) -> bool:
-        """Whether to stop; looked up at most every `LOOK_SECONDS`."""
-        now = time.monotonic()
-        if not self._over and now - self._looked > LOOK_SECONDS:
-            self._looked = now
-            self._over = self._gone()
-        return self._over
-
-    def _gone(self) -> bool:
-        try:
-            return self._path.read_text() != self._ticket
-        except OSError:
-            return True
+    state: str = ""
 
 
 class Workplace:
     """Both places opened, and what is learned about the target kept from shard to shard."""
 
     def __init__(self, orders: Orders, connect: Callable[[str], Lease]) -> None:
-        self._running = Ticket(Path(orders.records), orders.ticket)
-        self._running.check()
-        config = providers.load(orders.config)
         self._orders = orders
-        self._stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as stack:
+            self._open(stack, connect)
+            self._stack = stack.pop_all()
+
+    def _open(self, stack: contextlib.ExitStack, connect: Callable[[str], Lease]) -> None:
+        orders = self._orders
+        config = providers.load(orders.config)
+        self._state = registry.files(orders.state, config) if orders.state else None
+        self._desk = self._own_desk()
+        stack.callback(self._desk.close)
+        self._desk.running.check()
         self._threads = max(4, orders.threads // orders.workers)
         pacer = Leased(connect(orders.lessor)) if orders.lessor else None
         places = ((orders.source, orders.source_options), (orders.target, orders.target_options))
-        opened = [
-            registry.open_location(place, config, threads=self._threads, options=dict(options), pacer=pacer)
+        source, target = (
+            stack.enter_context(
+                registry.open_location(place, config, threads=self._threads, options=dict(options), pacer=pacer)
+            )
             for place, options in places
-        ]
-        source, target = (self._stack.enter_context(storage) for storage in opened)
+        )
         if (source.place, target.place) != orders.places:
             raise ConfigError(
                 f"the configuration of this worker names other places {orders.source} and {orders.target}",
                 hint="give all workers the same portabl.toml, and leave it alone during a run",
             )
-        scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="portabl-worker-"))
-        self._stack.callback((journal := self._uploads()).close)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="portabl-worker-"))
+        stack.callback((journal := self._uploads()).close)
         large = LargeMover(journal, scratch, lambda _: None)
-        self._stack.callback(large.close)
+        stack.callback(large.close)
         budget = Budget(max(BUDGET_MIN, BYTES_IN_FLIGHT // orders.workers))
-        self._mover = Mover(source, target, budget, large, self._running.is_set)
+        self._mover = Mover(source, target, budget, large, self._desk.running.is_set)
+
+    def _own_desk(self) -> Desk:
+        orders = self._orders
+        if self._state is None:
+            return SharedDesk(Path(orders.records), orders.ticket)
+        return RemoteDesk(Folder(self._state, f"{orders.records}{BEGUN}/"), orders.ticket)
 
     def _uploads(self) -> Uploads:
         path = Path(self._orders.uploads)
-        return UploadNotes(path, uuid.uuid4().hex) if path.suffix != ".sqlite3" else Journal(path)
+        if path.suffix == ".sqlite3":
+            return Journal(path)
+        folder = Folder.at(path) if self._state is None else Folder(self._state, self._orders.uploads)
+        return UploadNotes(folder, uuid.uuid4().hex)
 
     def work(self, lot: Lot) -> Done:
         """Carry out a shard. Raises Interrupted, or the error of a place in trouble."""
         self._mover.guard.trust(lot.exact)
-        path = Path(self._orders.records)
         tally = Tally()
-        shards = _OneShard(path / BEGUN, lot.number)
-        stage = CopyStage(self._mover, shards, tally, NoProgress(), self._threads, self._running)
-        stage.run(_continued(lot, recorded(path / BEGUN, lot.number, but=shards.path)))
-        return shards.publish(path, tally)
+        before = self._desk.earlier(lot.number)
+        shards = _OneShard(self._desk.attempt(lot.number), lot.number)
+        stage = CopyStage(self._mover, shards, tally, NoProgress(), self._threads, self._desk.running)
+        with self._desk.keeping(shards.path):
+            stage.run(_continued(lot, before))
+        return shards.publish(self._desk, tally)
 
     def close(self) -> None:
         """Close both places."""
         self._stack.close()
-
-
-def recorded(folder: Path, number: int, but: Path | None = None) -> dict[bytes, Line]:
-    """What earlier attempts at a shard have recorded, whole lines only; one that is finished too."""
-    found: dict[bytes, Line] = {}
-    whole = folder.parent / f"{number:06d}.seg"
-    for path in (*folder.glob(f"{number:06d}.*"), *([whole] if whole.exists() else ())):
-        if path != but:
-            found |= {line[1].key: line for line in worklog.of_file(path)}
-    return found
 
 
 def _continued(lot: Lot, before: Mapping[bytes, Line]) -> Iterator[Step]:
@@ -186,10 +150,10 @@ class _OneShard:
 
     trouble: BaseException | None = None
 
-    def __init__(self, folder: Path, number: int) -> None:
-        with disk_errors(folder):
-            folder.mkdir(exist_ok=True)
-        self.path = folder / f"{number:06d}.{uuid.uuid4().hex}.log"
+    def __init__(self, path: Path, number: int) -> None:
+        with disk_errors(path):
+            path.parent.mkdir(exist_ok=True)
+        self.path = path
         self._number = number
         self._shard: Shard = Shard(number, self.path, self)
         self._whole = threading.Event()
@@ -218,9 +182,9 @@ class _OneShard:
         """Let go of the file as it is, for the next attempt or a later run to read."""
         self._shard.abandon()
 
-    def publish(self, folder: Path, tally: Tally) -> Done:
-        """Give the segment its name, whatever another attempt at the same shard has done meanwhile."""
-        self.path.with_suffix(".seg").replace(folder / f"{self._number:06d}.seg")
+    def publish(self, desk: Desk, tally: Tally) -> Done:
+        """Hand the segment over, whatever another attempt at the same shard has done meanwhile."""
+        held = desk.publish(self.path.with_suffix(".seg"), self._number)
         return Done(
             self._number,
             self._shard.first,
@@ -230,4 +194,5 @@ class _OneShard:
             tally.bytes_copied,
             tally.adopted,
             tally.changed,
+            held,
         )

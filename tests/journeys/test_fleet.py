@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,13 +21,18 @@ from kit.hazards import Item, Seen, differences, snapshot
 from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
 
-from portabl import providers, registry, worklog
+from portabl import desk, providers, registry, worklog
+from portabl.desk import Ticket
+from portabl.errors import ConfigError, Corrupt, Interrupted, NotFound
 from portabl.fleet import SHARDS_PER_WORKER, Lot
+from portabl.folder import Folder
 from portabl.leases import lease_from
 from portabl.model import Entry
 from portabl.plan import Action, Step
+from portabl.remote_state import RemoteState
 from portabl.shared_reading import Place, SharedReader
-from portabl.worker import Orders, Ticket, Workplace
+from portabl.worker import Orders, Workplace
+from portabl.worklog import BEGUN
 
 SHARDS_OF_20 = "import portabl.fleet; portabl.fleet.SHARD_STEPS = 20; from portabl.cli import main; main()"
 ENGINES = [("--processes", "2"), ("--engine", "dask", "--processes", "2")]
@@ -162,30 +168,46 @@ def test_a_cluster_outlives_the_command_grows_under_it_and_is_never_flooded(
     yard.equal()
 
 
+def test_a_state_at_a_store_takes_what_workers_send_there_and_another_machine_goes_on(
+    stock: Stock, seaweed: S3Server, tmp_path: Path
+) -> None:
+    store, state = stock[0], stock[0].bucket("state")
+    with FaultProxy(seaweed.endpoint) as proxy:
+        proxy.add(Fault("delay", kind="put", seconds=0.05))
+        yard = _yard(tmp_path, stock, seaweed, via_target=proxy.endpoint)
+        with Cluster(2, yard.here.environment, yard.here.folder) as cluster:
+            yard.options = ("--engine", "dask", "--scheduler", cluster.address, "--state", f"old:{state}/portabl")
+            run = _start(yard)
+            _until(lambda: _sent(store, state, "0001"), "no segment was sent")
+            os.kill(run.pid, signal.SIGKILL)
+            run.communicate()
+            shutil.rmtree(yard.here.state)  # the other machine has nothing but the state at the store
+            run = _start(yard)
+            _until(lambda: _sent(store, state, "0002"), "the second run does nothing")
+            cluster.say("kill 1")
+            out, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 0, err
+    done = json.loads(out)
+    assert done["source_root"] == done["target_root"] == stock[3]
+    assert done["unchanged"] >= 20, "what was sent to the store is known"
+    left = {name.split("/")[3] for name in store.keys(state)}
+    assert left == {"job.json", "journal.sqlite3", "manifests", "stamp.json"}, "workers left something behind"
+    assert not list(yard.here.state.rglob("begun"))
+    yard.equal()
+
+
+def _sent(store: S3Server, state: str, run: str) -> list[str]:
+    return [key for key in store.keys(state) if f"/passes/{run}/begun/" in key and key.endswith(".seg")]
+
+
 def test_a_shard_carried_out_twice_at_once_is_as_good_as_once(
     stock: Stock, seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Schedulers may do that when they lose sight of a worker; and once more later, when all is there."""
-    server, bucket, seen, _ = stock
+    seen = stock[2]
     yard = _yard(tmp_path, stock, seaweed)
-    for name, value in (server.environment | seaweed.environment).items():
-        monkeypatch.setenv(name, value)
-    config = providers.load(str(yard.here.folder / "portabl.toml"))
-    ticket = Ticket(tmp_path, "going on")
-    ticket.issue()
-    places = (f"old:{bucket}", f"new:{yard.into}")
-    with registry.open_location(places[0], config) as source, registry.open_location(places[1], config) as target:
-        steps = tuple(Step(Action.COPY, entry) for entry in source.entries() if not entry.key.startswith(b"Odd"))
-        orders = Orders(
-            *places,
-            config=config.path,
-            places=(source.place, target.place),
-            records=str(tmp_path),
-            ticket="going on",
-            uploads=str(tmp_path / "uploads"),
-            threads=8,
-            workers=2,
-        )
+    Ticket(Folder.at(tmp_path / BEGUN), "going on").issue()
+    orders, steps = _orders(yard, monkeypatch, records=str(tmp_path), uploads=str(tmp_path / "uploads"))
     workers = [Workplace(orders, lease_from) for _ in range(2)]
     lot = Lot(7, steps, frozenset())
     with ThreadPoolExecutor(2) as pool:
@@ -202,6 +224,65 @@ def test_a_shard_carried_out_twice_at_once_is_as_good_as_once(
     assert all(record.target and not record.losses for record in recorded.values())
     assert not differences({key: seen[key] for key in recorded}, snapshot(seaweed, yard.into))
     assert not yard.uploads()
+
+
+def _orders(yard: Yard, monkeypatch: pytest.MonkeyPatch, **more: str) -> tuple[Orders, tuple[Step, ...]]:
+    """What workers in this process are told, and the steps for all but the unusual keys."""
+    for name, value in (yard.source.environment | yard.target.environment).items():
+        monkeypatch.setenv(name, value)
+    config = providers.load(str(yard.here.folder / "portabl.toml"))
+    places = (f"old:{yard.bucket}", f"new:{yard.into}")
+    with registry.open_location(places[0], config) as source, registry.open_location(places[1], config) as target:
+        steps = tuple(Step(Action.COPY, entry) for entry in source.entries() if not entry.key.startswith(b"Odd"))
+        there = (source.place, target.place)
+    return Orders(*places, config.path, there, ticket="going on", threads=8, workers=2, **more), steps
+
+
+def test_a_worker_that_stops_has_sent_its_records_and_only_a_whole_segment_is_believed(
+    stock: Stock, seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "BEAT_SECONDS", 0.05)
+    with FaultProxy(seaweed.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        proxy.add(Fault("delay", kind="put", seconds=0.05))
+        yard = _yard(tmp_path, stock, seaweed, via_target=proxy.endpoint)
+        store, bucket = stock[0], stock[0].bucket("state")
+        records, state = "jobs/x/passes/0001/", f"old:{bucket}"
+        orders, steps = _orders(yard, monkeypatch, records=records, uploads="jobs/x/uploads/", state=state)
+        steps = steps[-60:]
+        with pytest.raises(ConfigError, match="does not see"):
+            Workplace(orders, lease_from)
+        files = registry.files(state, providers.load(orders.config))
+        ticket = Ticket(Folder(files, f"{records}begun/"), "going on")
+        ticket.issue()
+        first, second = (Workplace(orders, lease_from) for _ in range(2))
+        stopped = pool.submit(first.work, Lot(7, steps, frozenset()))
+        _until(lambda: _pieces(store, bucket), "no record was sent")
+        ticket.withdraw()
+        with pytest.raises(Interrupted):
+            stopped.result(PATIENCE)
+        proxy.clear()
+        ticket.issue()
+        done = second.work(Lot(7, steps, frozenset()))
+        first.close(), second.close()
+    assert done.objects == len(steps)
+    assert 0 < done.copied < len(steps), "what was sent is not copied again"
+    assert done.held is not None
+    remote = RemoteState(files, "x", tmp_path / "near")
+    data = remote.segment("0001", done.held.name, done.held.size, done.held.sha256)
+    (tmp_path / "000007.seg").write_bytes(data)
+    keys = [line[1].key for line in worklog.of_file(tmp_path / "000007.seg")]
+    assert sorted(keys) == [step.entry.key for step in steps]
+    files.write(f"{records}begun/{done.held.name}", data[:-1])
+    with pytest.raises(Corrupt):
+        remote.segment("0001", done.held.name, done.held.size, done.held.sha256)
+    files.delete(f"{records}begun/{done.held.name}")
+    with pytest.raises(NotFound):
+        remote.segment("0001", done.held.name, done.held.size, done.held.sha256)
+    assert not [key for key in store.keys(bucket) if "/uploads/" in key]
+
+
+def _pieces(store: S3Server, state: str) -> list[str]:
+    return [key for key in store.keys(state) if key.endswith(".log")]
 
 
 def test_asked_to_stop_it_stops_and_goes_on(stock: Stock, seaweed: S3Server, tmp_path: Path) -> None:
@@ -231,7 +312,7 @@ def test_a_target_that_goes_away_ends_the_run(stock: Stock, seaweed: S3Server, t
     ("options", "words"),
     [
         (("--scheduler", "tcp://127.0.0.1:1"), "--engine dask"),
-        (("--engine", "dask", "--state", "memory://state"), "a directory that every worker shares"),
+        (("--engine", "dask", "--state", "memory://me:word@state"), "holds a secret"),
     ],
 )
 def test_what_cannot_go_together(

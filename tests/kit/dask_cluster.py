@@ -1,11 +1,14 @@
 """A Dask cluster of this machine in a process of its own, so that whoever uses it may die.
 
-As a script it obeys lines on its standard input ("scale 3", "end") and answers each: how many workers there are; at the
-end, the most tasks of portabl that were there at once, in hundredths of a task for each worker.
+As a script it obeys lines on its standard input ("scale 3", "kill", "end") and answers each: how many workers there
+are, or were killed; at the end, the most tasks of portabl that were there at once, in hundredths of a task for each
+worker.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +66,10 @@ def main() -> None:
             words = line.split()
             if words[0] == "end":
                 print(int(most[0] * 100), flush=True)
+                continue
+            if words[0] == "kill":
+                os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)  # its nanny starts another
+                print(1, flush=True)
                 continue
             cluster.scale(int(words[1]))
             deadline = time.monotonic() + PATIENCE_SECONDS
