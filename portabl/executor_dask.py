@@ -1,8 +1,9 @@
 """A fleet on a Dask cluster: one that is running, or one made on this machine for the run.
 
 Workers get names of places and steps, never a client or a secret; each reads the configuration at the same path and
-resolves credentials in its own environment. They share the state directory with the conductor, where they write
-segments themselves: no record passes through the scheduler. Dask gives the shards of a worker that it lost to others.
+resolves credentials in its own environment. They write segments to the job's state themselves, a directory that all
+share or any fsspec URL (`portabl.desk`): no record passes through the scheduler. Dask gives the shards of a worker that
+it lost to others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,7 @@ class DaskFleet:
         self._cluster = None if scheduler else _local_cluster(orders.workers)
         self._client = self._connected()
         self._lessor = self._leasing()
+        self._out: set[Future[Done]] = set()
 
     @property
     def workers(self) -> int:
@@ -41,14 +43,18 @@ class DaskFleet:
     def submit(self, lot: Lot) -> Future[Done]:
         """As `Fleet.submit`."""
         answer: Future[Done] = Future()
+        self._out.add(answer)
+        answer.add_done_callback(self._out.discard)
         name = f"portabl-{lot.number}-{uuid.uuid4().hex}"  # a shard given out again is another task
         task = self._client.submit(_work, self._orders, lot, key=name, pure=False)
         task.add_done_callback(lambda done: _hand_over(done, answer))
         return answer
 
     def renew(self) -> None:
-        """As `Fleet.renew`: connect again, to a scheduler that was started anew."""
+        """As `Fleet.renew`: connect again, to a scheduler that was started anew. What was out is lost."""
         self._release()
+        for answer in tuple(self._out):  # a client that is closed says nothing more of its tasks
+            _answered(answer, BrokenExecutor("the connection was given up"))
         self._client = self._connected()
         self._lessor = self._leasing()
 
@@ -149,13 +155,22 @@ def _local_cluster(workers: int) -> Any:
 def _hand_over(task: Any, answer: Future[Done]) -> None:
     """The outcome of a Dask task as that of a plain future. Losing workers, or the scheduler, is `BrokenExecutor`."""
     if task.status == "finished":
-        answer.set_result(task.result())
+        _answered(answer, task.result())
         return
     error = task.exception() if task.status == "error" else None
     if isinstance(error, PortablError):
-        answer.set_exception(error)
+        _answered(answer, error)
     else:  # KilledWorker, a cancelled task, a lost scheduler, a worker without portabl
-        answer.set_exception(BrokenExecutor(f"{task.status}: {error!r}"))
+        _answered(answer, BrokenExecutor(f"{task.status}: {error!r}"))
+
+
+def _answered(answer: Future[Done], outcome: Done | BaseException) -> None:
+    """Settle a future, unless it is: a task may end while its connection is given up."""
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(outcome, BaseException):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
 
 
 def _work(orders: Orders, lot: Lot) -> Done:

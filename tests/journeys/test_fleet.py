@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from journeys.yard import MIB, Yard, large_items, make_bucket, small_items
-from kit.dask_cluster import Cluster
+from kit.dask_cluster import Cluster, Scheduler
 from kit.hazards import Item, Seen, differences, snapshot
 from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
@@ -165,6 +165,28 @@ def test_a_cluster_outlives_the_command_grows_under_it_and_is_never_flooded(
     done = json.loads(out)
     assert done["source_root"] == done["target_root"] == stock[3]
     assert done["unchanged"] >= 20, "what a whole shard recorded is known"
+    yard.equal()
+
+
+def test_a_scheduler_that_dies_and_is_started_anew_is_found_again(
+    stock: Stock, seaweed: S3Server, tmp_path: Path
+) -> None:
+    with FaultProxy(seaweed.endpoint) as proxy:
+        proxy.add(Fault("delay", kind="put", seconds=0.05))
+        yard = _yard(tmp_path, stock, seaweed, via_target=proxy.endpoint)
+        with Scheduler(yard.here.environment, yard.here.folder) as scheduler:
+            yard.options = ("--engine", "dask", "--scheduler", scheduler.address, "--requests-per-second", "5000")
+            run = _start(yard)
+            _until(lambda: list(yard.here.state.glob("jobs/*/passes/*/*.seg")), "no shard is whole")
+            scheduler.kill()
+            before = run.poll()
+            scheduler.start()
+            out, err = run.communicate(timeout=PATIENCE)
+    assert before is None, "the run was over before the scheduler died"
+    assert run.returncode == 0, err
+    done = json.loads(out)
+    assert done["source_root"] == done["target_root"] == stock[3]
+    assert done["objects"] == len(stock[2])
     yard.equal()
 
 

@@ -7,6 +7,7 @@ worker.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -50,6 +51,53 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._child.kill()
         self._child.communicate()
+
+
+class Scheduler:
+    """A scheduler and one worker, each a process of its own as `dask scheduler` and `dask worker` start it.
+
+    Context manager; `kill` and `start` them anew, at the same address.
+    """
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = dict(environment)
+        self._folder = folder
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.address = ""
+        self.start()
+
+    def start(self) -> None:
+        """Both; returns when the scheduler can be reached."""
+        file = self._folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        port = self.address.rpartition(":")[2] or "0"
+        self._begin("scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard", "--scheduler-file", str(file))
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not file.exists():
+            assert time.monotonic() < deadline, "the scheduler does not start"
+            time.sleep(0.05)
+        self.address = json.loads(file.read_text())["address"]
+        self._begin("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
+
+    def _begin(self, what: str, *options: str) -> None:
+        command = [sys.executable, "-m", "dask", what, *options]
+        log = (self._folder / f"{what}.log").open("ab")
+        with log:
+            self._running.append(
+                subprocess.Popen(command, env=self._environment, cwd=self._folder, stdout=log, stderr=log)
+            )
+
+    def kill(self) -> None:
+        """The scheduler dies; its worker notices by itself."""
+        self._running[-2].kill()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._running:
+            one.kill()
+            one.wait()
 
 
 def main() -> None:
