@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One record held against a place. ``kind`` is "" when all is as it should be, else a kind of `report.Issue`.
+    """One record held against a place. ``kind`` is "" when all is as it should be, else a kind of `verification.Issue`.
 
     ``losses`` says what differs, in the words of a record; ``leaf`` is the Merkle leaf of what was found, None when
     nothing was found or nothing was read. ``modified``: the time the listing showed.

@@ -23,10 +23,11 @@ from portabl.payload import Payload
 from portabl.policy import Decision, Policy
 from portabl.progress import Progress
 from portabl.providers import Config
-from portabl.report import Issue, Report, Verification
+from portabl.report import Report
 from portabl.sealed import as_stored
 from portabl.storage import Storage
 from portabl.throttle import Pacer, Throttle
+from portabl.verification import Issue, Verification
 from portabl.verify import against
 
 PROOFS = (Proof.SIZE, Proof.READBACK)

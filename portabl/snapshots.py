@@ -35,8 +35,9 @@ from portabl.package_format import (
 )
 from portabl.progress import NoProgress, Progress
 from portabl.providers import Config
-from portabl.report import Report, Verification
+from portabl.report import Report
 from portabl.storage import Storage
+from portabl.verification import Verification
 
 DAMAGED = "damaged"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)(?:-\d+)?")

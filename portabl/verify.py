@@ -19,9 +19,9 @@ from portabl.merkle import Tree
 from portabl.model import Entry, ObjectInfo, Proof, Record
 from portabl.readback import Read, Reader
 from portabl.records import leaf
-from portabl.report import Fingerprint, Issue, Verification
 from portabl.storage import Storage
 from portabl.throttle import Pacer, Throttle
+from portabl.verification import Fingerprint, Issue, Verification
 
 if TYPE_CHECKING:
     from portabl.progress import Progress

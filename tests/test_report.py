@@ -7,18 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from portabl.report import (
-    Issue,
-    LossGroup,
-    Report,
-    Verification,
-    duration_text,
-    report_document,
-    report_text,
-    size_text,
-    verification_document,
-    verification_text,
-)
+from portabl.report import LossGroup, Report, duration_text, report_document, report_text, size_text
+from portabl.verification import Issue, Verification, verification_document, verification_text
 
 DONE = Report(
     source="old:b",

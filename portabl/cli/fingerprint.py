@@ -41,8 +41,9 @@ def command(
     """See _HELP."""
     from portabl.keys import plain, show
     from portabl.registry import safe_url
-    from portabl.report import issue_documents, size_text
+    from portabl.report import size_text
     from portabl.throttle import Throttle
+    from portabl.verification import issue_documents
     from portabl.verify import fingerprint
 
     pacer = Throttle.of(bandwidth, requests_per_second)

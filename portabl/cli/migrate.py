@@ -6,7 +6,6 @@ from typing import cast
 
 import click
 
-from portabl.cli.manifest import manifest_folder
 from portabl.cli.options import (
     accept,
     as_json,
@@ -134,6 +133,8 @@ def command(session: Session, /, **options: object) -> int:
     from portabl.report import report_document, report_text
 
     if options["restore"]:
+        from portabl.cli.manifest import manifest_folder
+
         options["restore"] = manifest_folder(str(options["restore"]))
     options["policy"] = policy_of(options)
     options["proof"] = Proof(str(options["proof"]))

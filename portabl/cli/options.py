@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from portabl.cli.output import Session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def complete_location(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Provider names, else files."""
+    from click.shell_completion import CompletionItem
+
     from portabl.errors import ConfigError
     from portabl.providers import load
 

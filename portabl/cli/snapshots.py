@@ -13,8 +13,8 @@ from portabl.cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from portabl.errors import ManifestError
-    from portabl.report import Verification
     from portabl.snapshots import Pruned, Snapshot
+    from portabl.verification import Verification
 
 
 @click.group("snapshots")
@@ -230,7 +230,7 @@ def verify(
 
 def _tell_verified(session: Session, one: Snapshot, found: Verification | ManifestError) -> None:
     from portabl.keys import plain
-    from portabl.report import Verification, verification_text
+    from portabl.verification import Verification, verification_text
 
     if isinstance(found, Verification):
         session.say(verification_text(dataclasses.replace(found, manifest=one.name, location=one.name)))
@@ -239,7 +239,7 @@ def _tell_verified(session: Session, one: Snapshot, found: Verification | Manife
 
 
 def _verified_document(one: Snapshot, found: Verification | ManifestError) -> dict[str, object]:
-    from portabl.report import Verification, verification_document
+    from portabl.verification import Verification, verification_document
 
     if isinstance(found, Verification):
         return {"name": one.name, "verification": verification_document(found)}

@@ -19,7 +19,7 @@ from portabl.model import Proof
 if TYPE_CHECKING:
     from portabl.checker import Sample
     from portabl.providers import Config
-    from portabl.report import Verification
+    from portabl.verification import Verification
 
 _HELP = """Compare a location with a manifest, or a package with itself.
 
@@ -74,7 +74,7 @@ def command(
 ) -> int:
     """See _HELP."""
     from portabl.registry import safe_url
-    from portabl.report import verification_document, verification_text
+    from portabl.verification import verification_document, verification_text
 
     part = sample_of(sample) if sample is not None else None
     options["proof"] = Proof(str(options["proof"]))

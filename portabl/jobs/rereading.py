@@ -14,8 +14,9 @@ from portabl.jobs.ring import Arc, arc
 from portabl.keys import plain, show, to_json
 from portabl.package_format import INCOMPLETE as INCOMPLETE_STATE
 from portabl.registry import safe_url
-from portabl.report import COMPLETE, INCOMPLETE, Issue, Verification
+from portabl.report import COMPLETE, INCOMPLETE
 from portabl.snapshots import DAMAGED, Snapshot
+from portabl.verification import Issue, Verification
 
 ISSUES_SHOWN = 20
 """For each snapshot in the text; the JSON document has up to a thousand."""

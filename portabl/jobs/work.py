@@ -96,7 +96,7 @@ def _pruned_text(pruned: Pruned) -> str:
 def _verify(request: Request) -> Outcome:
     from portabl.jobs.rereading import next_arc
     from portabl.registry import safe_url
-    from portabl.report import verification_document, verification_text
+    from portabl.verification import verification_document, verification_text
     from portabl.verify import verify
 
     values = request.job.values

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from portabl import errors, report
+from portabl import errors, report, verification
 from portabl.cli import providers_page, reference
 from portabl.cli.app import COMMANDS, cli
 from portabl.provider_types import DERIVED
@@ -89,7 +89,7 @@ def test_every_field_of_the_documents_is_on_the_page() -> None:
     text = (DOCS / "cli.md").read_text()
     documents = (
         report.report_document(report.Report("a", "b", "size")),
-        report.verification_document(report.Verification("m", "l", "size")),
+        verification.verification_document(verification.Verification("m", "l", "size")),
     )
     for document in documents:
         for name in document:
