@@ -45,24 +45,21 @@ def entries(run: bytes) -> list[Entry] | None:
     if kind is None:
         return None
     pattern, (key, size, etag, modified, storage_class), marks = kind
-    found = pattern.findall(run)
+    found = pattern.findall(str(run, "ascii"))
     if [run.count(mark) for mark in (b"<", b">", b"&", b"\n")] != [len(found) * count for count in marks]:
         return None
     if any(len(values[size]) > _SIZE_DIGITS_MAX or not values[size].isdigit() for values in found):
         return None
-    names = [values[key] for values in found]
-    if b"%" in run or b"+" in run:
-        names = [unquote_to_bytes(name.replace(b"+", b" ")) for name in names]
     return [
         Entry(
-            name,
+            unquote_to_bytes(values[key].replace("+", " ")),
             int(values[size]),
-            str(values[etag], "ascii"),
-            str(values[modified], "ascii"),
+            values[etag],
+            values[modified],
             "",
-            str(values[storage_class], "ascii"),
+            values[storage_class],
         )
-        for name, values in zip(names, found, strict=True)
+        for values in found
     ]
 
 
@@ -82,7 +79,7 @@ def _shape(element: bytes) -> tuple[bytes, ...] | None:
     return tuple(tags)
 
 
-_Kind = tuple[re.Pattern[bytes], tuple[int, int, int, int, int], tuple[int, int, int, int]]
+_Kind = tuple[re.Pattern[str], tuple[int, int, int, int, int], tuple[int, int, int, int]]
 
 
 @lru_cache(maxsize=16)
@@ -112,4 +109,4 @@ def _kind(shape: tuple[bytes, ...] | None) -> _Kind | None:
     none = len(groups)  # this last group, always there and always empty
     etag, modified, storage_class = (groups.get(name, none) for name in (b"ETag", b"LastModified", b"StorageClass"))
     order = (groups[b"Key"], groups[b"Size"], etag, modified, storage_class)
-    return re.compile(pattern), order, (pattern.count(b"<"), pattern.count(b">"), pattern.count(b"&"), 0)
+    return re.compile(str(pattern, "ascii")), order, (pattern.count(b"<"), pattern.count(b">"), pattern.count(b"&"), 0)
