@@ -10,7 +10,7 @@ import pickle
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import IO, TypeVar
 
@@ -171,7 +171,7 @@ AHEAD_CHUNKS = 40
 """Listings run at most `AHEAD_CHUNK` x `AHEAD_CHUNKS` entries (about 10 MB) ahead of whoever reads them."""
 
 
-def ahead(entries: Iterable[Entry], counted: Callable[[int], None]) -> Iterator[Entry]:
+def ahead(entries: Iterable[Entry], counted: Callable[[int], None]) -> Generator[Entry]:
     """The same entries, listed by a thread of their own; ``counted`` hears their number when the listing has ended.
 
     An exception of the listing is raised where its entry would have come.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -376,8 +377,9 @@ class _Run:
             extras,
             self._checker() as checker,
             manifests.ManifestWriter(files, replace=True) as writer,
+            contextlib.closing(ahead(self._target_listing, lambda _: None)) as listing,
         ):
-            for finding in checker.check(run.lines(), self._target_listing, extra):
+            for finding in checker.check(run.lines(), listing, extra):
                 line, record = self._told(_amended(finding))
                 losses.add(record)
                 writer.add(line, record)

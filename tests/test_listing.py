@@ -69,7 +69,7 @@ def test_runs_lie_in_the_scratch_directory_and_leave_nothing(tmp_path: Path, mon
     keys = [b"%04d" % n for n in random.Random(1).sample(range(1000), 100)]
     stream = sort((Entry(key, 1) for key in keys), str(tmp_path))
     assert next(stream).key == min(keys)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -159,7 +159,7 @@ def test_listing_ahead_is_bounded_and_ends_with_its_reader() -> None:
 
     stream = ahead(endless(), lambda _: None)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert taken[0] <= listing.AHEAD_CHUNK * (listing.AHEAD_CHUNKS + 4)
     assert not [thread for thread in threading.enumerate() if thread.name == "portabl-list"]
 
