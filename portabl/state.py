@@ -274,9 +274,11 @@ class Pass:
     path: Path
     objects: int = 0
 
-    def lines(self) -> Iterator[Line]:
-        """Every record of this pass, sorted by key. Raises ManifestError when one is missing or damaged."""
-        return worklog.complete_lines(self.path, self.objects)
+    def lines(self, *, own: bool = False) -> Iterator[Line]:
+        """Every record of this pass, sorted by key. Raises ManifestError when one is missing or damaged. ``own``: as in
+        `worklog.complete_lines`.
+        """
+        return worklog.complete_lines(self.path, self.objects, own=own)
 
 
 def _pass_lines(root: Path, number: int) -> Iterator[Line]:

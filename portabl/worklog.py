@@ -23,6 +23,8 @@ LATE = "late"
 BEGUN = "begun"
 """Folder for the files of shards that workers have begun; a pass that has all its segments does not need them."""
 
+_Decode = Callable[[bytes], Record]
+
 
 def sealed(line: bytes) -> bytes:
     """A record's line as it is written, with its check and the line feed."""
@@ -37,7 +39,7 @@ def unsealed(raw: bytes) -> bytes | None:
 
 def lines(path: Path) -> Iterator[Line]:
     """Every whole record in a pass's directory, sorted by key; a damaged one is as if it had never been written."""
-    return _merged(path, strict=False)
+    return _merged(path, records.decode, strict=False)
 
 
 def of_file(path: Path) -> Iterator[Line]:
@@ -46,13 +48,15 @@ def of_file(path: Path) -> Iterator[Line]:
         yield from (line for raw in file if (line := _decoded(raw, records.decode)) is not None)
 
 
-def complete_lines(path: Path, expected: int) -> Iterator[Line]:
-    """The same for a pass that this run has just written. Raises ManifestError when one of the ``expected`` is not
-    there, or any line is not as it was written.
+def complete_lines(path: Path, expected: int, *, own: bool = False) -> Iterator[Line]:
+    """The same for a pass that has all its records. Raises ManifestError when one of the ``expected`` is not there, or
+    any line is not as it was written. ``own``: this very portabl has written them, just now; from anywhere else, such
+    as a worker of another release, a line may be whole and in another form, and each is compared with the form.
     """
+    decode = records.decode_own if own else records.decode
     found = 0
     last: tuple[bytes, int] | None = None
-    for line in _merged(path, strict=True):
+    for line in _merged(path, decode, strict=True):
         here = records.sort_key(line[1])
         if last is not None and here <= last:
             raise _damaged(f"records in {path} are out of order")
@@ -63,11 +67,11 @@ def complete_lines(path: Path, expected: int) -> Iterator[Line]:
         raise _damaged(f"{path} holds {found} records instead of {expected}")
 
 
-def _merged(path: Path, *, strict: bool) -> Iterator[Line]:
+def _merged(path: Path, decode: _Decode, *, strict: bool) -> Iterator[Line]:
     names = sorted(p for p in path.iterdir() if p.suffix in (".log", ".seg"))
     begun = [] if strict else [line for p in sorted((path / BEGUN).glob("*.???")) for line in of_file(p)]
-    main = (line for p in names if p.stem != LATE for line in _sorted(p, strict=strict))
-    late = [line for p in names if p.stem == LATE for line in _sorted(p, strict=strict)]
+    main = (line for p in names if p.stem != LATE for line in _sorted(p, decode, strict=strict))
+    late = [line for p in names if p.stem == LATE for line in _sorted(p, decode, strict=strict)]
     if not late and not begun:
         return main
     return heapq.merge(main, late, sorted(begun, key=_order), key=_order)
@@ -77,10 +81,9 @@ def _order(line: Line) -> tuple[bytes, int]:
     return records.sort_key(line[1])
 
 
-def _sorted(path: Path, *, strict: bool) -> list[Line]:
+def _sorted(path: Path, decode: _Decode, *, strict: bool) -> list[Line]:
     """Records of one shard (a few thousand), sorted; the last of a key and ordinal counts."""
     found: dict[tuple[bytes, int], Line] = {}
-    decode = records.decode_own if strict else records.decode  # what this run wrote, or any, perhaps of another portabl
     with path.open("rb") as file:
         for raw in file:
             line = _decoded(raw, decode)
@@ -91,7 +94,7 @@ def _sorted(path: Path, *, strict: bool) -> list[Line]:
     return [found[key] for key in sorted(found)]
 
 
-def _decoded(raw: bytes, decode: Callable[[bytes], Record]) -> Line | None:
+def _decoded(raw: bytes, decode: _Decode) -> Line | None:
     line = unsealed(raw)
     if line is None:
         return None

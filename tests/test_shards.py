@@ -90,7 +90,8 @@ def test_any_flipped_byte_is_noticed(position: int, writer: Shards) -> None:
         list(done.lines())
 
 
-def test_every_damage_to_a_complete_pass_is_noticed(writer: Shards) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_every_damage_to_a_complete_pass_is_noticed(own: bool, writer: Shards) -> None:
     """Every byte of two records, and every length: the lines are taken at their word, so none may be another."""
     for number in range(2):
         writer.place(b"k/%04d" % number).add(record(number))
@@ -101,12 +102,13 @@ def test_every_damage_to_a_complete_pass_is_noticed(writer: Shards) -> None:
     for bad in (*flipped, *(good[:length] for length in range(len(good))), good + good[:40]):
         path.write_bytes(bad)
         with pytest.raises(ManifestError):
-            list(done.lines())
+            list(done.lines(own=own))
     path.write_bytes(good)
-    assert [one for _, one in done.lines()] == [record(0), record(1)]
+    assert [one for _, one in done.lines(own=own)] == [record(0), record(1)]
 
 
-def test_a_record_in_the_place_of_another_is_no_complete_pass(writer: Shards) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_a_record_in_the_place_of_another_is_no_complete_pass(own: bool, writer: Shards) -> None:
     for number in range(2):
         writer.place(b"k/%04d" % number).add(record(number))
     done = writer.finish()
@@ -114,10 +116,10 @@ def test_a_record_in_the_place_of_another_is_no_complete_pass(writer: Shards) ->
     first, _ = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + first)
     with pytest.raises(ManifestError, match="1 records instead of 2"):
-        list(done.lines())
+        list(done.lines(own=own))
     path.with_name("000001.seg").write_bytes(first)
     with pytest.raises(ManifestError, match="out of order"):
-        list(done.lines())
+        list(done.lines(own=own))
 
 
 @pytest.mark.parametrize("more", [b" ", b'"x":1,'])
@@ -132,6 +134,8 @@ def test_records_of_another_form_are_not_believed_later(more: bytes, writer: Sha
     assert list(worklog.of_file(path)) == [(line, record(0))]
     path.write_bytes(worklog.sealed(other))
     assert list(worklog.lines(done.path)) == []
+    with pytest.raises(ManifestError, match="damaged"):
+        list(done.lines())
 
 
 def test_a_missing_record_or_file_is_no_complete_pass(writer: Shards) -> None:
