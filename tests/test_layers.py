@@ -137,6 +137,21 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+SELDOM = {"concurrent.futures", "email", "filelock", "importlib.metadata", "logging", "tempfile"}
+SELDOM |= {
+    f"portabl.{name}" for name in ("catalogue", "fleet", "histories", "preflight", "ranges", "verification", "worker")
+}
+
+
+def test_a_migration_loads_what_only_some_need_when_they_need_it() -> None:
+    """What is loaded before the first object is a good part of the CPU that a run of few objects takes."""
+    program = "import sys, portabl.cli.app, portabl.cli.migrate, portabl.migrate; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "portabl.migrate" in loaded
+    assert not SELDOM & loaded
+
+
 def test_nothing_names_a_place_on_somebodys_machine() -> None:
     told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     tracked = [ROOT / name for name in told.stdout.split("\0") if name]
