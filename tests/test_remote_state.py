@@ -43,7 +43,7 @@ def test_what_was_fetched_and_added_to_survives_a_kill_before_any_push(files: Fi
         pass
     killed = Job(tmp_path / "two", IDENTITY, files)
     killed.journal.intend_upload(b"k", "v", 8, [])
-    killed._lock.release()  # as the kernel does for a killed process; nothing is pushed
+    killed._unlock()  # as the kernel does for a killed process; nothing is pushed
     with Job(tmp_path / "two", IDENTITY, files) as job:
         assert job.journal.open_keys() == [b"k"], "the upload would be left behind for ever"
 
