@@ -9,6 +9,7 @@ it lost to others.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import uuid
 from concurrent.futures import BrokenExecutor, Future, InvalidStateError
@@ -77,6 +78,9 @@ class DaskFleet:
             from distributed import Client
         except ImportError:
             raise UsageError("the Dask engine is not installed", hint="pip install 'portabl[dask]'") from None
+        logging.getLogger("distributed.client").setLevel(
+            logging.CRITICAL
+        )  # tracebacks of what is told below, or mended
         try:
             connect: Any = Client  # without types
             return connect(self._cluster or self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class RemoteState:
                 hint=f"wait for it; a run that gave no sign of life for {ALIVE_SECONDS} seconds no longer counts",
             )
         self._generation = int(_number(stamp, "generation"))
-        if self._local_generation() < self._generation:
+        if self._local_generation() < self._generation and not self._is_mine(stamp):
             self._replace_local()
         self._take_up()
         self._mark(running=True)  # the local copy counts from here on: what is added to it must survive a crash
@@ -131,11 +132,23 @@ class RemoteState:
     def _mark(self, *, running: bool) -> None:
         """Say at both ends which generation this is, and that somebody is at work."""
         stamp = {"generation": self._generation, "host": _host(), "running": running, "time": time.time()}
-        text = json.dumps(stamp).encode()
-        self._files.write(self._prefix + STAMP, text)
+        stamp["by"] = by = uuid.uuid4().hex
+        self._mark_here({"generation": self._local_generation(), "next": by})  # killed in between, we know our own
+        self._files.write(self._prefix + STAMP, json.dumps(stamp).encode())
+        self._mark_here(stamp)
+
+    def _mark_here(self, stamp: Mapping[str, object]) -> None:
         temporary = self._local / f"{STAMP}.tmp"
-        temporary.write_bytes(text)
+        temporary.write_bytes(json.dumps(stamp).encode())
         temporary.replace(self._local / STAMP)
+
+    def _is_mine(self, stamp: Mapping[str, object]) -> bool:
+        """Whether this very directory was about to note that stamp here too."""
+        try:
+            here = json.loads((self._local / STAMP).read_bytes())
+            return "by" in stamp and here.get("next") == stamp["by"]
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def _finished_files(self) -> dict[str, Path]:
         found = {}

@@ -48,6 +48,28 @@ def test_what_was_fetched_and_added_to_survives_a_kill_before_any_push(files: Fi
         assert job.journal.open_keys() == [b"k"], "the upload would be left behind for ever"
 
 
+def test_killed_between_both_stamps_it_keeps_what_is_here(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = Job(tmp_path / "one", IDENTITY, files)
+    write = files.write
+
+    def last(name: str, data: bytes) -> None:
+        write(name, data)
+        if name.endswith("stamp.json"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write", last)
+    with pytest.raises(KeyboardInterrupt):
+        killed.shard_closed()
+    monkeypatch.undo()
+    killed.journal.intend_upload(b"k", "v", 8, [])
+    killed.journal.close()
+    killed._unlock()
+    with Job(tmp_path / "one", IDENTITY, files) as job:
+        assert job.journal.open_keys() == [b"k"], "the upload would be left behind for ever"
+
+
 def test_a_run_elsewhere_keeps_others_out_from_its_first_moment(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
