@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
+from functools import lru_cache
 
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -67,6 +68,7 @@ _CLASSES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 )
 
 
+@lru_cache(maxsize=1024)  # a key is asked for several times while it is under way
 def classes(key: bytes) -> frozenset[str]:
     """Names of the hazards in a key; empty for a key every store keeps."""
     if _ORDINARY.fullmatch(key):

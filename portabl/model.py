@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from portabl.slots import filled_directly
 
 
 class _Nothing(Mapping[str, str]):
@@ -67,6 +69,7 @@ class Proof(enum.StrEnum):
     READBACK = "readback"
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One object as a listing shows it.
@@ -88,6 +91,7 @@ class Entry:
     delete_marker: bool = False
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """What an object carries besides its bytes. ``headers`` uses the lower-case names of `HEADERS`.
@@ -106,9 +110,9 @@ class Metadata:
     def fields(self) -> dict[str, str]:
         """Flat view, ``{"content-type": ..., "user.colour": ..., "tag.team": ..., "lock.mode": ..., "acl": ...}``."""
         flat = dict(self.headers)
-        flat.update((f"user.{name}", value) for name, value in self.user.items())
-        flat.update((f"tag.{name}", value) for name, value in self.tags.items())
-        flat.update((f"lock.{name}", value) for name, value in self.lock.items())
+        for kind, group in (("user", self.user), ("tag", self.tags), ("lock", self.lock)):
+            if group:
+                flat.update([(f"{kind}.{name}", value) for name, value in group.items()])
         if self.storage_class:
             flat["storage-class"] = self.storage_class
         if self.acl:
@@ -135,6 +139,11 @@ class Metadata:
         return cls(headers, user, tags, flat.get("storage-class", ""), flat.get("acl", ""), lock)
 
 
+BARE = Metadata()
+"""An object's that carries nothing besides its bytes."""
+
+
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Loss:
     """One field of one object that did not arrive as it was.
@@ -149,6 +158,7 @@ class Loss:
     became: str | None = None
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a store says of one object on GET or HEAD.
@@ -161,11 +171,12 @@ class ObjectInfo:
     etag: str = ""
     version: str = ""
     modified: str = ""
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = BARE
     digests: Mapping[str, str] = NOTHING
     losses: tuple[Loss, ...] = ()
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Content:
     """Bytes of one object (all, or the range that was asked for) and what the store said of it."""
@@ -174,6 +185,7 @@ class Content:
     data: bytes | memoryview
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Body:
     """Bytes on their way to a target. Digests are lower-case hex over ``data``; one that is empty was not computed.
@@ -187,6 +199,7 @@ class Body:
     crc64: str = ""
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Written:
     """A finished write: identity of the new object as its next listing will show it, and what could not be kept."""
@@ -208,6 +221,7 @@ class Setting:
     problem: str = ""
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Identity of an object at one place at one time: hints for the next pass, no part of the root."""
@@ -217,6 +231,11 @@ class Seen:
     version: str = ""
 
 
+UNSEEN = Seen()
+"""Nothing known of it."""
+
+
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Record:
     """One line of a manifest: an object of the source, what it is, and what became of it.
@@ -227,10 +246,10 @@ class Record:
     key: bytes
     size: int
     sha256: str | None
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = BARE
     ordinal: int = 0
     delete_marker: bool = False
-    source: Seen = field(default_factory=Seen)
+    source: Seen = UNSEEN
     target: Seen | None = None
     losses: tuple[Loss, ...] = ()
 

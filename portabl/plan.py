@@ -17,6 +17,7 @@ from portabl.checksum import MD5_ETAG
 from portabl.errors import Refused
 from portabl.model import Entry, Record
 from portabl.records import sizes_at_target
+from portabl.slots import filled_directly
 
 T = TypeVar("T")
 Line = tuple[bytes, Record]
@@ -42,6 +43,7 @@ AN_OLDER_ONE = "not written, because an older version of this key did not arrive
 """Why a version that could be carried is not."""
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Step:
     """One decision. ``entry`` is the source's listing (the target's for EXTRA); ``known`` the last record's line (the

@@ -63,7 +63,7 @@ def _fold(character: str) -> str:
 def shape(key: bytes, size: int, metadata: Metadata, way: str = "") -> tuple[object, ...]:
     """The shape of an object, hashable. ``way``: how it was written; stores have a code path of their own for each."""
     fields = metadata.fields()
-    kinds = tuple(sorted((name, _kind(name, value)) for name, value in fields.items()))
+    kinds = tuple(sorted([(name, _kind(name, value)) for name, value in fields.items()]))
     return (way, size == 0, classes(key), kinds)
 
 

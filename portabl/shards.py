@@ -122,9 +122,9 @@ class Shard:
 
 def _write_all(file: FileIO, data: bytes) -> None:
     """A disk that is nearly full takes a part of a line first."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) or 0 :]
+    written = file.write(data) or 0
+    while written < len(data):
+        written += file.write(memoryview(data)[written:]) or 0
 
 
 class Shards:

@@ -15,6 +15,7 @@ from portabl.guard import KeyGuard
 from portabl.model import Body, Content, Entry, Loss, Metadata, ObjectInfo, Record, Seen, Written
 from portabl.plan import Action, Step
 from portabl.shapes import Shapes, beyond, read_back, without
+from portabl.slots import filled_directly
 from portabl.storage import Storage
 from portabl.tasks import Carrier, Task, aside, finish
 
@@ -28,6 +29,7 @@ BRIEF_MAX = 256 * 2**10
 """Bytes up to which an object is hashed in the thread that carries many; larger ones would keep the others waiting."""
 
 
+@filled_directly
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one step: its record (None: nothing to record), whether bytes were written, or shared."""

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "portabl").rglob("*.py"))
 ADAPTERS = sorted((ROOT / "adapters").rglob("*.py"))
 
-NOUNS = {"model", "errors", "storage", "keys", "checksum", "merkle", "budget", "tasks", "throttle"}
+NOUNS = {"model", "slots", "errors", "storage", "keys", "checksum", "merkle", "budget", "tasks", "throttle"}
 OPEN_TO_ADAPTERS = {"model", "errors", "storage", "keys", "checksum", "tasks", "throttle"}
 CONDUCTORS = {
     "migrate",

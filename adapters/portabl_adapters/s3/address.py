@@ -6,11 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, urlsplit
 
 from portabl.errors import ConfigError, Refused
 
 DEFAULT_REGION = "us-east-1"
+KEYS_REMEMBERED = 1024
+"""More than are under way at once: what was found out about a key for its GET serves its PUT."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DOTS = re.compile(rb"(?:^|/)\.{1,2}(?:/|$)")
 _AWS = re.compile(r"s3[a-z0-9.-]*\.(amazonaws\.com(?:\.cn)?)")
@@ -40,7 +43,7 @@ class Address:
         """
         if not key:
             raise Refused("an object without a name cannot exist in S3", key=key)
-        return self.base + quote_from_bytes(key)
+        return self.base + _quoted(key)
 
     @property
     def place(self) -> str:
@@ -75,6 +78,12 @@ class Address:
         return self.base[:-1] if self.base.count("/") > 3 else self.base
 
 
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def _quoted(key: bytes) -> str:
+    return quote_from_bytes(key)
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED)
 def has_dot_segment(key: bytes) -> bool:
     """Whether libcurl would change the path: it resolves ``.`` and ``..`` segments, and must while it signs."""
     return b"." in key and _DOTS.search(key) is not None

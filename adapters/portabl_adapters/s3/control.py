@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from portabl.errors import CredentialsRefused
@@ -28,6 +29,7 @@ _DOT_SEGMENT = re.compile(r"(?<=/)\.{1,2}(?=[/?]|$)")
 _PLAIN_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.~-]+")
 
 
+@lru_cache(maxsize=64)
 def libcurl_signs(access_key: str) -> bool:
     """Whether libcurl puts this access key into a request as it is."""
     return _PLAIN_ACCESS_KEY.fullmatch(access_key) is not None

@@ -31,6 +31,7 @@ class _Lane(CurlHandle):
     request: Request
     keys: Keys
     task: Task[None]
+    idle: list[_Lane]
 
 
 class CurlEngine(Carrier):
@@ -83,7 +84,7 @@ class CurlEngine(Carrier):
         if not isinstance(call, Request) or call.sink is not None or (keys := call.calls.keys_for(call)) is None:
             self._away(task, call)
             return
-        idle = self._idle.get((call.calls, call.method))
+        idle = self._idle.setdefault((call.calls, call.method), [])
         lane = idle.pop() if idle else _Lane(call.calls.address, call.calls.stall_seconds)
         try:
             lane.begin(call.method, call.url, call.headers, call.body, call.sha256, keys)
@@ -91,7 +92,7 @@ class CurlEngine(Carrier):
             lane.close()
             self._away(task, call)
             return
-        lane.task, lane.request, lane.keys = task, call, keys
+        lane.task, lane.request, lane.keys, lane.idle = task, call, keys, idle
         self._busy[lane.curl] = lane
         self._multi.add_handle(lane.curl)
 
@@ -131,7 +132,7 @@ class CurlEngine(Carrier):
     def _released(self, curl: pycurl.Curl) -> _Lane:
         self._multi.remove_handle(curl)
         lane = self._busy.pop(curl)
-        self._idle.setdefault((lane.request.calls, lane.request.method), []).append(lane)
+        lane.idle.append(lane)
         return lane
 
     def _met(self, lane: _Lane, tried: Tried) -> None:

@@ -49,8 +49,8 @@ class Fidelity:
         """Whether storage classes are to be carried."""
         return self._classes is not None
 
-    def _drawn(self) -> bool:
-        """Whether to look at the ACL of the next object, where they are only to be reported."""
+    def drawn(self) -> bool:
+        """Whether to look at the ACL of the next object, where they are only to be reported. Counts it."""
         if not self._acl.startswith("report"):
             return False
         with self._guard:
@@ -59,11 +59,19 @@ class Fidelity:
                 return False
             return self._acl == "report-all" or self._met <= ACL_FIRST or self._met % ACL_EVERY == 0
 
+    def adds_nothing(self, answer: Answer) -> bool:
+        """Whether `completing` would leave what is known of an object as it is, and ask for nothing, unless drawn."""
+        if self._classes or self._acl in ("canned", "full"):
+            return False
+        if self._lock == "none":
+            return True
+        known = self._hidden is False or (self._hidden and self._lock == "report")
+        return bool(known) and not locks.lock_of(answer.headers)
+
     def completing(
-        self, full: bytes, answer: Answer, version: str, info: ObjectInfo, *, counts: bool
+        self, full: bytes, answer: Answer, version: str, info: ObjectInfo, *, drawn: bool
     ) -> Task[ObjectInfo]:
-        """``info`` with class, lock and ACL, or with what could not be had of them as losses."""
-        drawn = counts and self._drawn()
+        """``info`` with class, lock and ACL, or with what could not be had of them as losses. ``drawn``: see there."""
         if self._classes and info.metadata.storage_class != "":
             asked = self._classes.get(info.metadata.storage_class, self._classes.get("*", ""))
             info = _with(info, storage_class=asked or info.metadata.storage_class)

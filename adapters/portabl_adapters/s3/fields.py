@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from urllib.parse import quote
 
 from portabl.model import DEFAULT_CONTENT_TYPE, HEADERS, NOTHING, Loss, Metadata, ObjectInfo
@@ -58,7 +59,7 @@ def info_of(
 ) -> ObjectInfo:
     """`ObjectInfo` from the headers of a GET or HEAD."""
     found = answer.headers
-    etag = _text(found.get(b"etag", b"")).strip('"')
+    etag = etag_of(found)
     missing = found.get(b"x-amz-missing-meta", b"0")
     if missing not in (b"0", b""):
         losses = (*losses, Loss("user", f"{_text(missing)} values that no header can hold are hidden by the source"))
@@ -71,6 +72,11 @@ def info_of(
         digests_of(found, etag, etag_is_md5=etag_is_md5),
         losses,
     )
+
+
+def etag_of(found: Mapping[bytes, bytes]) -> str:
+    """The ETag an answer names, without quotes; "" for none."""
+    return _text(found.get(b"etag", b"")).strip('"')
 
 
 def digests_of(found: Mapping[bytes, bytes], etag: str, *, etag_is_md5: bool) -> dict[str, str]:
@@ -111,6 +117,7 @@ def request_headers(
     """
     lines: list[Header] = []
     losses: list[Loss] = []
+    refused: list[Loss]
     if "content-type" not in metadata.headers:
         lines.append(f"Content-Type: {DEFAULT_CONTENT_TYPE}")
     for name, value in metadata.headers.items():
@@ -129,7 +136,7 @@ def request_headers(
             )
         else:
             lines.append(f"x-amz-tagging: {tagging(metadata.tags)}")
-    metadata, refused = _without_refused(metadata, dropped)
+    metadata, refused = _without_refused(metadata, dropped) if dropped else (metadata, [])
     if metadata.storage_class:
         lines.append(f"x-amz-storage-class: {metadata.storage_class}")
     if metadata.acl or metadata.lock:
@@ -161,13 +168,22 @@ def _quote(text: str) -> str:
 
 
 def _add(lines: list[Header], losses: list[Loss], field: str, wire_name: str, value: str) -> None:
-    if not _NAME.fullmatch(wire_name):
-        losses.append(Loss(field, "the name cannot be a header", value))
-    elif _BAD_VALUE.search(value):
-        losses.append(Loss(field, "a header cannot hold line breaks", value))
+    line, reason = _line(wire_name, value)
+    if line is None:
+        losses.append(Loss(field, reason, value))
     else:
-        line = f"{wire_name}: {value}" if value.strip(" \t") else f"{wire_name};"
-        lines.append(line if line.isascii() else line.encode("utf-8", "surrogateescape"))
+        lines.append(line)
+
+
+@lru_cache(maxsize=1024)  # most objects are alike in most fields
+def _line(wire_name: str, value: str) -> tuple[Header | None, str]:
+    """The line that says this, or why no header can."""
+    if not _NAME.fullmatch(wire_name):
+        return None, "the name cannot be a header"
+    if _BAD_VALUE.search(value):
+        return None, "a header cannot hold line breaks"
+    line = f"{wire_name}: {value}" if value.strip(" \t") else f"{wire_name};"
+    return (line if line.isascii() else line.encode("utf-8", "surrogateescape")), ""
 
 
 def is_http_date(value: str) -> bool:

@@ -27,6 +27,8 @@ _HEADERS = {"mode": _MODE.decode(), "until": _UNTIL.decode(), "hold": _HOLD.deco
 def lock_of(headers: Mapping[bytes, bytes]) -> dict[str, str]:
     """The lock an answer to GET or HEAD shows. A retention whose end has come protects nothing and is none."""
     lock: dict[str, str] = {}
+    if _MODE not in headers and _HOLD not in headers:
+        return lock
     mode, until = headers.get(_MODE, b"").decode(), _time(headers.get(_UNTIL, b"").decode())
     if mode and until and not over(until):
         lock |= {"mode": mode, "until": until}

@@ -50,6 +50,14 @@ class Tags:
         """Tags of an object whose GET or HEAD answered ``answer``; and the loss when they cannot be read."""
         return finish(self.finding(key, answer, version))
 
+    def none_by(self, answer: Answer, key: bytes) -> bool:
+        """Whether ``answer`` itself says that the object has none, and is believed."""
+        if answer.headers.get(b"x-amz-tagging-count", b"0") != b"0":
+            return False
+        if self.manner is Manner.ANNOUNCED:
+            return key.rpartition(b"/")[0] in self._folders
+        return self.manner is Manner.NONE
+
     def finding(self, key: bytes, answer: Answer, version: str = "") -> Task[Found]:
         """The same as a task."""
         if self.manner is Manner.UNKNOWN:
