@@ -78,9 +78,8 @@ class DaskFleet:
             from distributed import Client
         except ImportError:
             raise UsageError("the Dask engine is not installed", hint="pip install 'portabl[dask]'") from None
-        logging.getLogger("distributed.client").setLevel(
-            logging.CRITICAL
-        )  # tracebacks of what is told below, or mended
+        # else it prints tracebacks of what is told below, or mended
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         try:
             connect: Any = Client  # without types
             return connect(self._cluster or self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
