@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.error
+import urllib.request
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -47,7 +50,7 @@ def test_an_aim_is_met_or_missed_by_the_figures_alone(tmp_path: Path) -> None:
         "one",
         _part("s3-s3", "small", "one", small),
         _part("unchanged", "many", "one", {"portabl": (1.0,), "rclone-tuned": (1.25,)}, requests=requests),
-        _part("far-80", "few", "one", {"portabl": (2.0,)}, latency=0.08),
+        _part("far-80", "small", "one", {"portabl": (2.0,)}, latency=0.08),
         _part("s3-s3", "large", "one", {"portabl": (4.0,), "rclone-tuned": (4.0,)}, bytes=3000),
         _part("s3-s3", "huge", "one", {"portabl": (3.0,)}, bytes=2000),
     )
@@ -119,6 +122,26 @@ def test_a_run_is_measured_counted_and_looked_at(seaweed2: S3Server, seaweed: S3
         place = ground.kept["portabl"].target
         assert isinstance(place, Place)
         assert data.wrong(place.server, place.bucket, ground.stored) == "0 missing, 0 added, 2 different"
+
+
+def test_what_stands_before_distant_servers_holds_back_and_refuses(seaweed2: S3Server, seaweed: S3Server) -> None:
+    work = data.Work("one", "one object", (10,))
+    with Ground(LEGS["far-80"], work, (seaweed2, seaweed)) as ground:
+        began = time.monotonic()
+        assert [_answer(place) for place in ground.endpoints] == [403, 403]  # nobody signed
+        assert time.monotonic() - began >= 2 * LEGS["far-80"].latency
+    with Ground(LEGS["busy"], work, (seaweed2, seaweed)) as ground:
+        for place in ground.endpoints:
+            assert {_answer(place) for _ in range(100)} == {403, 503}
+
+
+def _answer(endpoint: str) -> int:
+    try:
+        urllib.request.urlopen(f"{endpoint}/no/object", timeout=60)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    return 0
 
 
 def test_objects_that_nobody_stored_are_copied_and_known_again() -> None:

@@ -102,7 +102,7 @@ def _counted(doc: Document) -> tuple[dict[str, int], int] | None:
 
 def _hidden(doc: Document) -> float | None:
     """Objects a second, to what so many threads could do if nothing but the latency took time."""
-    part = _part(doc, "far-80", "few")
+    part = _part(doc, "far-80", "small")
     if part is None or "portabl" not in by_tool(part):
         return None
     pace: float = part["objects"] / median(by_tool(part)["portabl"].values(), "wall")

@@ -108,7 +108,8 @@ def fill(server: S3Server, bucket: str, work: Work) -> Stored:
 
 
 def _content(key: str, size: int) -> bytes:
-    return random.Random(key).randbytes(size)
+    draw = random.Random(key)  # of which nobody gets 256 MiB at once
+    return b"".join([draw.randbytes(min(64 * MIB, size - at)) for at in range(0, size, 64 * MIB)])
 
 
 def _fill_small(server: S3Server, bucket: str, objects: list[tuple[str, int]], stored: Stored) -> None:

@@ -54,7 +54,7 @@ class Leg:
 
 
 COPIED = ("small", "mixed", "medium", "large", "huge")
-FAR = ("few", "medium")
+FAR = ("small", "medium")
 LEGS = {
     leg.name: leg
     for leg in (
@@ -86,6 +86,7 @@ class Ground:
 
     Tools that copy get a new target for every run. The others keep theirs for all rounds; where nothing is changed
     all share what the first of them copied. ``counted``: requests pass a proxy that counts them, which slows.
+    ``endpoints``: URLs of source and target as tools are given them.
     """
 
     def __init__(self, leg: Leg, work: data.Work, servers: tuple[S3Server, S3Server], *, counted: bool = False) -> None:
@@ -102,8 +103,11 @@ class Ground:
         endpoints = [server.endpoint for server in self._servers]
         if self._leg.far or self._counted:
             self._proxies = [self._stack.enter_context(FaultProxy(endpoint)) for endpoint in endpoints]
+            for proxy in self._proxies:
+                for fault in self._leg.faults():
+                    proxy.add(fault)
             endpoints = [proxy.endpoint for proxy in self._proxies]
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         if self._leg.source == "local":
             self._source: Spot = self._folder / "source"
             self.stored = data.fill_folder(self._source, self._work)
@@ -171,7 +175,7 @@ class Ground:
 
     def _bucket(self, which: int, stack: contextlib.ExitStack) -> Place:
         server = self._servers[which]
-        place = Place(server, server.bucket("bench"), self._endpoints[which])
+        place = Place(server, server.bucket("bench"), self.endpoints[which])
         stack.callback(data.remove, server, place.bucket)
         return place
 

@@ -168,6 +168,23 @@ def test_a_cluster_outlives_the_command_grows_under_it_and_is_never_flooded(
     yard.equal()
 
 
+def test_a_cluster_that_adapts_grows_from_nothing_and_shrinks_to_nothing(
+    stock: Stock, seaweed: S3Server, tmp_path: Path
+) -> None:
+    with FaultProxy(seaweed.endpoint) as proxy:
+        proxy.add(Fault("delay", kind="put", seconds=0.05))
+        yard = _yard(tmp_path, stock, seaweed, via_target=proxy.endpoint)
+        with Cluster(0, yard.here.environment, yard.here.folder) as cluster:
+            assert cluster.say("adapt 0 3") == 0
+            yard.options = ("--engine", "dask", "--scheduler", cluster.address)
+            out, err = _start(yard).communicate(timeout=PATIENCE)
+            assert cluster.say("peak") >= 2
+            _until(lambda: cluster.say("count") == 0, "workers stay that have nothing to do")
+    done = json.loads(out)
+    assert done["source_root"] == done["target_root"] == stock[3], err
+    yard.equal()
+
+
 def test_a_scheduler_that_dies_and_is_started_anew_is_found_again(
     stock: Stock, seaweed: S3Server, tmp_path: Path
 ) -> None:

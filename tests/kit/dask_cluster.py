@@ -1,8 +1,9 @@
 """A Dask cluster of this machine in a process of its own, so that whoever uses it may die.
 
-As a script it obeys lines on its standard input ("scale 3", "kill", "end") and answers each: how many workers there
-are, or were killed; at the end, the most tasks of portabl that were there at once, in hundredths of a task for each
-worker.
+As a script it obeys lines on its standard input ("scale 3", "adapt 0 3", "kill", "count", "peak", "end") and answers
+each: how many workers there are, were killed, or were there at most; at the end, the most tasks of portabl that were
+there at once, in hundredths of a task for each worker. Once told to adapt it has between so many workers, as Dask sees
+need.
 """
 
 from __future__ import annotations
@@ -108,12 +109,19 @@ def main() -> None:
         n_workers=int(sys.argv[1]), threads_per_worker=1, processes=True, dashboard_address=None
     ) as cluster:
         print(cluster.scheduler_address, flush=True)
-        most = [0.0]
+        most = [0.0, 0.0]
         threading.Thread(target=_watch, args=(cluster, most), daemon=True).start()
         for line in sys.stdin:
             words = line.split()
             if words[0] == "end":
                 print(int(most[0] * 100), flush=True)
+                continue
+            if words[0] in ("count", "peak"):
+                print(int(most[1]) if words[0] == "peak" else len(cluster.scheduler.workers), flush=True)
+                continue
+            if words[0] == "adapt":
+                cluster.adapt(minimum=int(words[1]), maximum=int(words[2]), interval="100 ms", target_duration="100 ms")
+                print(len(cluster.scheduler.workers), flush=True)
                 continue
             if words[0] == "kill":
                 os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)  # its nanny starts another
@@ -131,6 +139,7 @@ def _watch(cluster: object, most: list[float]) -> None:
     while True:
         tasks = [key for key in list(scheduler.tasks) if str(key).startswith("portabl-")]
         most[0] = max(most[0], len(tasks) / max(1, len(scheduler.workers)))
+        most[1] = max(most[1], len(scheduler.workers))
         time.sleep(0.01)
 
 
