@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import tempfile
 import threading
 import time
@@ -26,12 +27,11 @@ from typing import Protocol
 from portabl import worklog
 from portabl.errors import ConfigError, NotFound, PortablError
 from portabl.fleet import Held
-from portabl.folder import Folder
+from portabl.folder import Folder, state_trouble
 from portabl.plan import Line
 from portabl.state import disk_errors
-from portabl.worklog import BEGUN
+from portabl.worklog import BEGUN, TICKET
 
-TICKET = "ticket"
 LOOK_SECONDS = 0.5
 BEAT_SECONDS = 3.0
 """Between two times that a worker sends what it has recorded, and looks whether the run goes on."""
@@ -50,7 +50,7 @@ class Ticket:
         self._ticket = ticket.encode()
         self._every = every
         self._looked = 0.0
-        self._seen = time.monotonic()
+        self._blind_since: float | None = None
         self._over = False
 
     def issue(self) -> None:
@@ -82,11 +82,13 @@ class Ticket:
         self._looked = time.monotonic()
         try:
             self._over = self._begun.read(TICKET) != self._ticket
-            self._seen = self._looked
+            self._blind_since = None
         except NotFound:
             self._over = True
         except PortablError:
-            self._over = self._looked - self._seen > BLIND_SECONDS
+            if self._blind_since is None:  # not since the last look: between two shards nobody looks
+                self._blind_since = self._looked
+            self._over = self._looked - self._blind_since > BLIND_SECONDS
 
 
 class Desk(Protocol):
@@ -157,12 +159,9 @@ class RemoteDesk:
     def earlier(self, number: int) -> dict[bytes, Line]:
         """As `Desk.earlier`, of this run: a ticket is in the name of every attempt."""
         found: dict[bytes, Line] = {}
-        for name in self._begun.names(f"{number:06d}/{self._ticket}"):
-            path = self.folder / "earlier"
-            with disk_errors(path):
-                path.write_bytes(self._begun.read(name))
-                found |= {line[1].key: line for line in worklog.of_file(path)}
-                path.unlink()
+        with state_trouble():
+            for name in self._begun.names(f"{number:06d}/{self._ticket}"):
+                found |= {line[1].key: line for line in worklog.whole(io.BytesIO(self._begun.read(name)))}
         return found
 
     def attempt(self, number: int) -> Path:
@@ -181,7 +180,8 @@ class RemoteDesk:
         with disk_errors(segment):
             data = segment.read_bytes()
         held = Held(f"{segment.parent.name}/{segment.name}", len(data), hashlib.sha256(data).hexdigest())
-        self._begun.write(held.name, data)
+        with state_trouble():
+            self._begun.write(held.name, data)
         segment.unlink()
         return held
 

@@ -39,7 +39,8 @@ class DaskFleet:
     @property
     def workers(self) -> int:
         """As many as there are now: a cluster may grow and shrink under a run."""
-        return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        known = self._client.scheduler_info(n_workers=-1)
+        return max(1, len(known.get("workers", ())))  # a client that has given up knows of none
 
     def submit(self, lot: Lot) -> Future[Done]:
         """As `Fleet.submit`."""
@@ -47,8 +48,13 @@ class DaskFleet:
         self._out.add(answer)
         answer.add_done_callback(self._out.discard)
         name = f"portabl-{lot.number}-{uuid.uuid4().hex}"  # a shard given out again is another task
-        task = self._client.submit(_work, self._orders, lot, key=name, pure=False)
-        task.add_done_callback(lambda done: _hand_over(done, answer))
+        try:
+            if self._lessor and not self._lessor.alive:
+                self._lessor = self._leasing()
+            task = self._client.submit(_work, self._orders, lot, key=name, pure=False)
+            task.add_done_callback(lambda done: _hand_over(done, answer))
+        except Exception as gone:  # a client that has given up its scheduler: `renew` makes another
+            _answered(answer, BrokenExecutor(repr(gone)))
         return answer
 
     def renew(self) -> None:
@@ -71,7 +77,8 @@ class DaskFleet:
     def _release(self) -> None:
         if self._lessor:
             self._lessor.close()
-        self._client.close()
+        with contextlib.suppress(Exception):  # of a scheduler that is gone there is nothing to take leave
+            self._client.close()
 
     def _connected(self) -> Any:
         try:
@@ -119,6 +126,11 @@ class _Lessor:
                     answers[holder] = self._queue(holder)
                 answers[holder].put(self._throttle.lease(requests, sent, received, holder))
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still grants: a connection that was lost for a moment has ended it."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Grant no more."""
         with contextlib.suppress(Exception):  # the scheduler may be gone, and the thread with it
@@ -157,14 +169,15 @@ def _local_cluster(workers: int) -> Any:
 
 def _hand_over(task: Any, answer: Future[Done]) -> None:
     """The outcome of a Dask task as that of a plain future. Losing workers, or the scheduler, is `BrokenExecutor`."""
-    if task.status == "finished":
-        _answered(answer, task.result())
-        return
-    error = task.exception() if task.status == "error" else None
-    if isinstance(error, PortablError):
-        _answered(answer, error)
-    else:  # KilledWorker, a cancelled task, a lost scheduler, a worker without portabl
-        _answered(answer, BrokenExecutor(f"{task.status}: {error!r}"))
+    status = task.status
+    try:
+        outcome = task.result() if status == "finished" else task.exception() if status == "error" else None
+    except BaseException as lost:  # the connection broke on the way, or what came cannot be read
+        outcome = lost
+    if not isinstance(outcome, Done | PortablError):
+        # KilledWorker, a cancelled task, a lost scheduler, a worker without portabl
+        outcome = BrokenExecutor(f"{status}: {outcome!r}")
+    _answered(answer, outcome)
 
 
 def _answered(answer: Future[Done], outcome: Done | BaseException) -> None:

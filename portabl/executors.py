@@ -52,8 +52,14 @@ class Workers(Generic[T]):
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._loop, name=f"portabl-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the machine lets us have no more threads: those that run do it all
+            if not self._threads:
+                raise
+            self._most = len(self._threads)
+        else:
+            self._threads.append(thread)
 
     def finish(self) -> None:
         """Wait until everything is done; raises what a worker raised."""

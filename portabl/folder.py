@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from portabl.errors import StorageError
 from portabl.files import Files
 
 
@@ -44,3 +47,18 @@ class Folder:
     def names(self, start: str = "") -> list[str]:
         """Names of the files that begin with ``start``, sorted."""
         return [name[len(self.prefix) :] for name in self.files.names(self.prefix + start)]
+
+
+@contextlib.contextmanager
+def state_trouble() -> Iterator[None]:
+    """Where the state is in trouble no object is at fault: whatever a place says of it ends the run."""
+    try:
+        yield
+    except StorageError as error:
+        if not error.passable:
+            raise
+        raise StorageError(
+            f"the state of the job: {error.message}",
+            storage=error.storage,
+            hint=error.hint or "look at that store, then run the same command again",
+        ) from error

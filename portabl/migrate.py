@@ -182,6 +182,7 @@ class _Run:
         self._warnings = list(decision.warnings)
         self._notes: list[str] = []
         self._planned = 0
+        self._alone = True
 
     def rehearse(self) -> Report:
         """What a run would do, with nothing written anywhere."""
@@ -307,6 +308,7 @@ class _Run:
             return CopyStage(mover, shards, tally, self._progress, threads, self._stop).run(plan)
         from portabl.fleet import FIRST_LATE
 
+        self._alone = False
         late = Shards(run, job.journal, job.shard_closed, FIRST_LATE)
         own = CopyStage(mover, late, tally, NoProgress(), threads, self._stop)  # the fleet's stage counts for all
         return engine.run(workers, plan, self._crew(job, run, own, tally))
@@ -379,8 +381,8 @@ class _Run:
             manifests.ManifestWriter(files, replace=True) as writer,
             contextlib.closing(ahead(self._target_listing, lambda _: None)) as listing,
         ):
-            own = self._migration.engine.kind == "local"  # workers elsewhere may be of another release
-            for finding in checker.check(run.lines(own=own), listing, extra):
+            # other processes may be of another release, on this machine too: one that was installed meanwhile
+            for finding in checker.check(run.lines(own=self._alone), listing, extra):
                 line, record = self._told(_amended(finding))
                 losses.add(record)
                 writer.add(line, record)

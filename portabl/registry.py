@@ -278,8 +278,17 @@ def has_password(url: str) -> bool:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a location as typed may hold one: a password, or a query (a signature)."""
-    return any(has_password(url) or safe_url(url).endswith("?...") for url in text.split("::"))
+    """Whether a location as typed may hold one: a password, a user that may be a token, or a query (a signature)."""
+    return any(has_password(url) or _is_token(url) or safe_url(url).endswith("?...") for url in text.split("::"))
+
+
+_NAMED = frozenset({"abfs", "abfss", "az", "wasb", "wasbs", "ftp", "ftps", "hdfs", "webhdfs", "sftp", "smb", "ssh"})
+"""Schemes where what stands before ``@`` without a password is the name of a user or container, known to anybody."""
+
+
+def _is_token(url: str) -> bool:
+    scheme, _, rest = url.partition("://")
+    return "@" in rest.partition("/")[0] and scheme.lower() not in _NAMED
 
 
 def _is_password_with_slash(rest: str) -> bool:

@@ -20,11 +20,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portabl.errors import Corrupt, JobLocked, NotFound, StorageError
+from portabl.errors import JobLocked, NotFound, StorageError
 from portabl.files import Files
-from portabl.folder import Folder
+from portabl.folder import Folder, state_trouble
 from portabl.journal import Journal
-from portabl.worklog import BEGUN
+from portabl.worklog import BEGUN, TICKET
 
 STAMP = "stamp.json"
 JOURNAL = "journal.sqlite3"
@@ -58,8 +58,8 @@ class RemoteState:
         self._generation = int(_number(stamp, "generation"))
         if self._local_generation() < self._generation and not self._is_mine(stamp):
             self._replace_local()
-        self._take_up()
         self._mark(running=True)  # the local copy counts from here on: what is added to it must survive a crash
+        self._take_up()
 
     def _replace_local(self) -> None:
         (self._local / STAMP).unlink(missing_ok=True)
@@ -75,6 +75,9 @@ class RemoteState:
     def _take_up(self) -> None:
         """What workers of earlier runs have recorded here: knowledge. One whole segment of a shard is enough of it."""
         names = [name[len(self._prefix) :] for name in self._files.names(self._prefix + "passes/")]
+        for name in names:
+            if name.endswith(f"/{BEGUN}/{TICKET}"):  # workers of a run that was killed: they shall write no more
+                self._files.delete(self._prefix + name)
         found = [begun for name in names if (begun := _BEGUN.fullmatch(name)) and begun["number"]]
         for begun in sorted(found, key=lambda one: (one["end"] == "log", one[0])):
             whole = self._local / begun["run"] / f"{begun['number']}.seg"
@@ -85,7 +88,7 @@ class RemoteState:
     def _fetch(self, name: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        with self._files.open(name) as remote, temporary.open("wb") as local:
+        with state_trouble(), self._files.open(name) as remote, temporary.open("wb") as local:
             shutil.copyfileobj(remote, local, 1 << 20)
         temporary.replace(path)
 
@@ -95,11 +98,12 @@ class RemoteState:
         return Folder(self._files, self._prefix)
 
     def segment(self, run: str, name: str, size: int, sha256: str) -> bytes:
-        """What a worker has sent as a segment of pass ``run``. Raises NotFound, or Corrupt where it is not that."""
+        """What a worker has sent as a segment of pass ``run``. Raises StorageError where it is not that, or gone."""
         where = f"{self._prefix}passes/{run}/{BEGUN}/{name}"
-        data = self._files.read(where)
+        with state_trouble():
+            data = self._files.read(where)
         if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-            raise Corrupt(
+            raise StorageError(
                 f"{where} is not what a worker sent: {len(data)} bytes instead of {size}, or others",
                 storage=self._files.url,
                 hint="look at that store, then run the same command again",

@@ -231,8 +231,9 @@ class Job:
 
     def shard_done(self, run: Pass, done: Done) -> None:
         """A worker has written a segment: have it here, and note it. Raises StorageError unless it is there, whole."""
-        if done.held:
-            self._take(run, done.number, done.held)
+        held = getattr(done, "held", None)  # a worker of an earlier release says nothing of it
+        if held:
+            self._take(run, done.number, held)
         self.journal.add_shard(run.number, done.number, done.first, done.last, done.objects)
         self.shard_closed()
 

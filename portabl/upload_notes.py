@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from portabl import keys
 from portabl.errors import NotFound
-from portabl.folder import Folder
+from portabl.folder import Folder, state_trouble
 from portabl.journal import OpenUpload
 
 NOTES = "uploads"
@@ -21,7 +21,8 @@ NOTES = "uploads"
 
 
 class UploadNotes:
-    """Notes in ``folder``, a file an upload. Methods raise StorageError where it is in trouble, too.
+    """Notes in ``folder``, a file an upload. Methods raise StorageError where it is in trouble, one that
+    ends the run: no object is at fault.
 
     ``own``: the name of one worker, who sees his own notes only: a shard may be carried out twice at once, and neither
     may take up or end what the other has open. "" sees those of all, one by one: to clean up when all have ended.
@@ -47,7 +48,8 @@ class UploadNotes:
     def end_upload(self, key: bytes) -> None:
         """As `Journal.end_upload`."""
         for name in self._names(key)[:1]:
-            self._folder.delete(name)
+            with state_trouble():
+                self._folder.delete(name)
 
     def open_upload(self, key: bytes) -> OpenUpload | None:
         """As `Journal.open_upload`, without parts."""
@@ -74,17 +76,20 @@ class UploadNotes:
 
     def _listed(self, key: bytes | None = None) -> list[str]:
         start = "" if key is None else f"{_hashed(key)}."
-        return [name for name in self._folder.names(start) if name.endswith(".json")]
+        with state_trouble():
+            return [name for name in self._folder.names(start) if name.endswith(".json")]
 
     def _write(self, row: OpenUpload) -> None:
         said = {"key": keys.to_json(row.key), "token": row.token, "source": row.source, "part_size": row.part_size}
-        self._folder.write(self._name(row.key), json.dumps(said | {"foreign": sorted(row.foreign)}).encode())
+        with state_trouble():
+            self._folder.write(self._name(row.key), json.dumps(said | {"foreign": sorted(row.foreign)}).encode())
 
     def _read(self, name: str) -> OpenUpload | None:
-        try:
-            said = json.loads(self._folder.read(name))
-        except NotFound:
-            return None
+        with state_trouble():
+            try:
+                said = json.loads(self._folder.read(name))
+            except NotFound:
+                return None
         key = keys.from_json(said["key"])
         return OpenUpload(key, said["token"], said["source"], said["part_size"], frozenset(said["foreign"]), {})
 

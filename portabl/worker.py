@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from portabl import providers, registry
+from portabl import __version__, providers, registry
 from portabl.budget import BYTES_IN_FLIGHT, Budget
 from portabl.copying import CopyStage
 from portabl.desk import Desk, RemoteDesk, SharedDesk
@@ -47,7 +47,8 @@ class Orders:
     one, with a slash at its end; ``ticket``: what its ticket holds while the run goes on (`portabl.desk.Ticket`);
     ``uploads``: where open uploads are noted, below ``state`` as well: the job's journal for workers on the same
     machine, a folder for others; ``workers``: how many share the bounds on threads and memory, in equal parts;
-    ``lessor``: where they lease bytes and requests a second, "" when there is no limit.
+    ``lessor``: where they lease bytes and requests a second, "" when there is no limit; ``release``: the portabl
+    that gives the orders.
     """
 
     source: str
@@ -63,6 +64,7 @@ class Orders:
     target_options: tuple[tuple[str, str], ...] = ()
     lessor: str = ""
     state: str = ""
+    release: str = __version__
 
 
 class Workplace:
@@ -139,9 +141,22 @@ def _continued(lot: Lot, before: Mapping[bytes, Line]) -> Iterator[Step]:
         yield Step(Action.KEEP, step.entry, step.target, line) if done and step.action is not Action.KEEP else step
 
 
-@functools.lru_cache(maxsize=1)
 def workplace(orders: Orders, connect: Callable[[str], Lease]) -> Workplace:
-    """The workplace of this process, opened for the first shard. ``connect`` leads to `Orders.lessor`."""
+    """The workplace of this process, opened for the first shard. ``connect`` leads to `Orders.lessor`.
+
+    Raises ConfigError when the orders are those of another release.
+    """
+    release = getattr(orders, "release", "an earlier release")  # one that did not say so; what it lacks has no hash
+    if release != __version__:
+        raise ConfigError(
+            f"this worker has portabl {__version__}, and the command that leads it {release}",
+            hint="install the same version of portabl everywhere, and start the workers anew",
+        )
+    return _opened(orders, connect)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(orders: Orders, connect: Callable[[str], Lease]) -> Workplace:
     return Workplace(orders, connect)
 
 

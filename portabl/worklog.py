@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from portabl import records
@@ -22,6 +22,9 @@ LATE = "late"
 
 BEGUN = "begun"
 """Folder for the files of shards that workers have begun; a pass that has all its segments does not need them."""
+
+TICKET = "ticket"
+"""File in that folder, as long as the run goes on."""
 
 _Decode = Callable[[bytes], Record]
 
@@ -45,12 +48,17 @@ def lines(path: Path) -> Iterator[Line]:
 def of_file(path: Path) -> Iterator[Line]:
     """Every whole record of one file, in the order they were written."""
     with path.open("rb") as file:
-        yield from (line for raw in file if (line := _decoded(raw, records.decode)) is not None)
+        yield from whole(file)
+
+
+def whole(raws: Iterable[bytes]) -> Iterator[Line]:
+    """The records of those lines that are whole, in their order."""
+    return (line for raw in raws if (line := _decoded(raw, records.decode)) is not None)
 
 
 def complete_lines(path: Path, expected: int, *, own: bool = False) -> Iterator[Line]:
     """The same for a pass that has all its records. Raises ManifestError when one of the ``expected`` is not there, or
-    any line is not as it was written. ``own``: this very portabl has written them, just now; from anywhere else, such
+    any line is not as it was written. ``own``: this very process has written them, just now; from anywhere else, such
     as a worker of another release, a line may be whole and in another form, and each is compared with the form.
     """
     decode = records.decode_own if own else records.decode

@@ -108,6 +108,32 @@ def test_an_error_of_the_last_item_is_not_lost(crew: Crew) -> None:
         workers.finish()
 
 
+@pytest.mark.parametrize("most", [0, 2])
+def test_where_no_more_threads_are_to_be_had_those_that_run_do_it_all(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, running = threading.Thread.start, []
+
+    def scarce(thread: threading.Thread) -> None:
+        if len(running) == most:
+            raise RuntimeError("can't start new thread")
+        running.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    done: list[int] = []
+    workers = Workers(5, done.append)
+    if not most:
+        with pytest.raises(RuntimeError, match="can't start"):
+            workers.put(0)
+        workers.cancel()
+        return
+    for number in range(100):
+        workers.put(number)
+    workers.finish()
+    assert sorted(done) == list(range(100))
+
+
 def test_cancel_finishes_what_is_under_way_and_drops_the_rest() -> None:
     started, finished = threading.Semaphore(0), []
 

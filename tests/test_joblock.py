@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock, Timeout
 
-from portabl.joblock import lock
+from portabl.joblock import TRIES, lock
 
 HOLDER = """
 import pathlib, sys
@@ -58,15 +60,16 @@ def test_it_and_the_package_filelock_keep_each_other_out(tmp_path: Path) -> None
     release()
 
 
+@pytest.mark.parametrize("gone", [Path.unlink, lambda path: path.rename(path.with_name("old"))])
 def test_a_file_that_was_removed_before_it_was_locked_keeps_nobody_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gone: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "lock"
     flock = fcntl.flock
 
     def late(file: int, how: int) -> None:
         monkeypatch.setattr(fcntl, "flock", flock)
-        path.unlink()  # by the run that held it and has dissolved its state
+        gone(path)  # by the run that held it and has dissolved its state
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
@@ -76,12 +79,29 @@ def test_a_file_that_was_removed_before_it_was_locked_keeps_nobody_out(
     release()
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
-def test_where_the_kernel_has_no_such_lock_the_package_finds_a_way(
+def test_a_file_that_is_removed_each_time_counts_as_held_and_none_stays_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = tmp_path / "lock"
+    opened: list[int] = []
+
+    def always(file: int, how: int) -> None:
+        opened.append(file)
+        path.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", always)
+    assert lock(path) is None
+    assert len(opened) == TRIES
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[-1])
+
+
+@pytest.mark.parametrize("said", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_where_the_kernel_has_no_such_lock_the_package_finds_a_way(
+    said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def none(file: int, how: int) -> None:
-        raise OSError(errno.ENOSYS, "not implemented")
+        raise OSError(said, "not implemented")
 
     monkeypatch.setattr(fcntl, "flock", none)
     path = tmp_path / "lock"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from portabl import providers, state
+from portabl.engines import Engine
 from portabl.errors import JobLocked, StorageError, UsageError
 from portabl.migrate import migrate
 from portabl.migration import Migration
 from portabl.model import Proof
+from portabl.plan import Line
 from portabl.progress import NoProgress
+from portabl.state import Pass
 
 CONFIG = providers.Config()
 
@@ -69,6 +73,24 @@ def test_filters(include: tuple[str, ...], exclude: tuple[str, ...], expected: s
     report = migrate(Migration("./source", "./target", CONFIG, include=include, exclude=exclude))
     assert (report.exit_code, report.objects) == (0, len(expected))
     assert set(_files(here / "target")) == expected if expected else not _files(here / "target")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_only_records_of_this_very_process_are_believed_as_its_own(
+    processes: int, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes may be of another release, on this machine too: one that was installed meanwhile."""
+    lines, asked = Pass.lines, []
+
+    def spied(done: Pass, *, own: bool = False) -> Iterator[Line]:
+        asked.append(own)
+        return lines(done, own=own)
+
+    monkeypatch.setattr(Pass, "lines", spied)
+    monkeypatch.setattr(Engine, "run", lambda _self, _workers, plan, crew: crew.own.run(plan))
+    migration = Migration("./source", "./target", CONFIG, engine=Engine(processes=processes))
+    assert migrate(migration).exit_code == 0
+    assert asked == [processes == 1]
 
 
 def test_mirror_stays_within_the_filters(here: Path) -> None:

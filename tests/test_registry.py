@@ -18,7 +18,7 @@ import portabl
 from portabl import providers, registry
 from portabl.errors import ConfigError, PortablError, UsageError
 from portabl.providers import Config, FileProvider, FsspecProvider, S3Provider
-from portabl.registry import parse, safe_url, whole_segments
+from portabl.registry import holds_secret, parse, safe_url, whole_segments
 
 CONFIG = Config(
     {
@@ -138,6 +138,24 @@ def test_prefixes_keep_every_byte(raw: bytes) -> None:
 )
 def test_printable_locations_hold_no_secret(text: str, shown: str) -> None:
     assert safe_url(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("https://me:pw@host/a", True),
+        ("https://TOKEN@host/a", True),
+        ("zip://x::https://TOKEN@host/f.zip", True),
+        ("https://host/a?sig=abc", True),
+        ("https://host/a@b", False),
+        ("sftp://me@host/a", False),
+        ("abfss://container@account.dfs.example.org/a", False),
+        ("old:bucket/a@b", False),
+        ("./a@b", False),
+    ],
+)
+def test_what_workers_may_be_told(text: str, holds: bool) -> None:
+    assert holds_secret(text) is holds
 
 
 def test_adapters_come_from_the_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from portabl import remote_state
+from portabl.desk import Ticket
 from portabl.errors import JobLocked, StorageError
 from portabl.files import Files
+from portabl.remote_state import RemoteState
 from portabl.state import Job
 
 IDENTITY = {"source": "a", "target": "b"}
@@ -81,6 +83,31 @@ def test_a_run_elsewhere_keeps_others_out_from_its_first_moment(
         monkeypatch.setattr(time, "time", lambda: later)
         with Job(tmp_path / "two", IDENTITY, files):
             pass
+
+
+def test_workers_of_a_killed_run_are_told_to_stop(files: Files, tmp_path: Path) -> None:
+    killed = Job(tmp_path / "one", IDENTITY, files)
+    begun = killed.begun(killed.begin())
+    ticket = Ticket(begun, "going on")
+    ticket.issue()
+    killed.journal.close()
+    killed._unlock()  # as the kernel does for a killed process
+    ticket.check()
+    with Job(tmp_path / "one", IDENTITY, files):
+        ticket.look()
+        assert ticket.is_set(), "what they write now the new run would not know of"
+
+
+def test_a_run_is_seen_from_elsewhere_while_it_takes_up_what_is_there(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: RemoteState) -> None:
+        seen.append(json.loads(stamp(tmp_path).read_text())["running"])
+
+    seen: list[bool] = []
+    monkeypatch.setattr(RemoteState, "_take_up", slow)
+    with Job(tmp_path / "one", IDENTITY, files):
+        assert seen == [True]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "not JSON", "[" * 100_000])

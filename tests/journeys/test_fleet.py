@@ -23,7 +23,7 @@ from kit.servers import S3Server
 
 from portabl import desk, providers, registry, worklog
 from portabl.desk import Ticket
-from portabl.errors import ConfigError, Corrupt, Interrupted, NotFound
+from portabl.errors import ConfigError, Interrupted, StorageError
 from portabl.fleet import SHARDS_PER_WORKER, Lot
 from portabl.folder import Folder
 from portabl.leases import lease_from
@@ -312,11 +312,12 @@ def test_a_worker_that_stops_has_sent_its_records_and_only_a_whole_segment_is_be
     keys = [line[1].key for line in worklog.of_file(tmp_path / "000007.seg")]
     assert sorted(keys) == [step.entry.key for step in steps]
     files.write(f"{records}begun/{done.held.name}", data[:-1])
-    with pytest.raises(Corrupt):
+    with pytest.raises(StorageError, match="not what a worker sent") as damaged:
         remote.segment("0001", done.held.name, done.held.size, done.held.sha256)
     files.delete(f"{records}begun/{done.held.name}")
-    with pytest.raises(NotFound):
+    with pytest.raises(StorageError, match="the state of the job") as gone:
         remote.segment("0001", done.held.name, done.held.size, done.held.sha256)
+    assert damaged.value.exit_code == gone.value.exit_code == 6, "no object is at fault"
     assert not [key for key in store.keys(bucket) if "/uploads/" in key]
 
 
