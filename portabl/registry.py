@@ -282,13 +282,13 @@ def holds_secret(text: str) -> bool:
     return any(has_password(url) or _is_token(url) or safe_url(url).endswith("?...") for url in text.split("::"))
 
 
-_NAMED = frozenset({"abfs", "abfss", "az", "wasb", "wasbs", "ftp", "ftps", "hdfs", "webhdfs", "sftp", "smb", "ssh"})
+_NAMED_USERS = frozenset({"abfs", "abfss", "az", "wasb", "wasbs", "ftp", "ftps", "hdfs", "webhdfs", "sftp", "smb", "ssh"})
 """Schemes where what stands before ``@`` without a password is the name of a user or container, known to anybody."""
 
 
 def _is_token(url: str) -> bool:
     scheme, _, rest = url.partition("://")
-    return "@" in rest.partition("/")[0] and scheme.lower() not in _NAMED
+    return "@" in rest.partition("/")[0] and scheme.lower() not in _NAMED_USERS
 
 
 def _is_password_with_slash(rest: str) -> bool:
