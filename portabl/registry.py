@@ -282,7 +282,9 @@ def holds_secret(text: str) -> bool:
     return any(has_password(url) or _is_token(url) or safe_url(url).endswith("?...") for url in text.split("::"))
 
 
-_NAMED_USERS = frozenset({"abfs", "abfss", "az", "wasb", "wasbs", "ftp", "ftps", "hdfs", "webhdfs", "sftp", "smb", "ssh"})
+_NAMED_USERS = frozenset(
+    {"abfs", "abfss", "az", "wasb", "wasbs", "ftp", "ftps", "hdfs", "webhdfs", "sftp", "smb", "ssh"}
+)
 """Schemes where what stands before ``@`` without a password is the name of a user or container, known to anybody."""
 
 
