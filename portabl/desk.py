@@ -230,11 +230,7 @@ def _sending(sender: _Sender, running: Ticket) -> Iterator[None]:
     thread.start()
     try:
         yield
-    except BaseException:
-        over.set()
-        thread.join()
-        sender.send()  # what was recorded until now
-        raise
     finally:
         over.set()
         thread.join()
+        sender.send()  # what was recorded until now, unless it is whole

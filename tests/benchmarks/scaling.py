@@ -1,6 +1,6 @@
 """What further processes bring: over a slow network, and on one and two cores of this machine.
 
-python tests/benchmarks/scaling.py                       # a look, about eight minutes
+python tests/benchmarks/scaling.py                       # a look
 python tests/benchmarks/scaling.py --publish             # and into docs/scale-out.md
 
 *Network*: two synthetic servers (tests/kit/synthetic.py) hold every answer back; 1 to 16 processes have 8 requests

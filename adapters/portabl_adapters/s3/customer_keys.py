@@ -26,10 +26,6 @@ class CustomerKeys:
         self._headers = [_headers(key) for key in (text or "").replace(",", " ").split()]
         self._last: list[Header] = []
 
-    def __len__(self) -> int:
-        """How many there are."""
-        return len(self._headers)
-
     def sending(self, request: Callable[[Sequence[Header]], Request]) -> Task[Answer]:
         """The answer to ``request``, which is given the headers of a key: of none, or of each until one is right."""
         first = self._last

@@ -117,7 +117,6 @@ def request_headers(
     """
     lines: list[Header] = []
     losses: list[Loss] = []
-    refused: list[Loss]
     if "content-type" not in metadata.headers:
         lines.append(f"Content-Type: {DEFAULT_CONTENT_TYPE}")
     for name, value in metadata.headers.items():
@@ -136,7 +135,7 @@ def request_headers(
             )
         else:
             lines.append(f"x-amz-tagging: {tagging(metadata.tags)}")
-    metadata, refused = _without_refused(metadata, dropped) if dropped else (metadata, [])
+    metadata, refused = _without_refused(metadata, dropped)
     if metadata.storage_class:
         lines.append(f"x-amz-storage-class: {metadata.storage_class}")
     if metadata.acl or metadata.lock:

@@ -158,11 +158,7 @@ class S3Storage(Storage):
         headers = self._read_headers(entry, start, want, whole)
         for last_try in (False, True):
             sink = None if whole and want <= SMALL else Sink(want, start, self.calls.rooms.take(want))
-            answer: Answer
-            if not self._customer_keys:
-                answer = yield self.calls.request("GET", full, query, headers, sink=sink, expect=want)
-            else:
-                answer = yield from self._getting(full, query, headers, sink, want)
+            answer: Answer = yield from self._getting(full, query, headers, sink, want)
             if answer.status not in (200, 206):
                 raise self._unreadable(answer, entry, full)
             if self._is_right(answer, entry, start, want, sink, last_try=last_try):
