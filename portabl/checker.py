@@ -130,14 +130,14 @@ class Checker:
             return self._histories(lines, listing, extra)
         merged = pairs(lines, listing, extra)
         if self._proof is not Proof.READBACK:
-            return (self._by_listing(line, entry) for line, entry in merged)
+            return (self.by_listing(line, entry) for line, entry in merged)
         return (finding for _, finding in in_order(merged, self._by_reading, self._threads))
 
     def _histories(
         self, lines: Iterable[Line], listing: Iterable[Entry], extra: Callable[[Entry], None]
     ) -> Iterator[Finding]:
         def look(item: tuple[Line, Entry | None, int]) -> Finding:
-            return self._by_reading(item[:2]) if reads else self._by_listing(*item[:2])
+            return self._by_reading(item[:2]) if reads else self.by_listing(*item[:2])
 
         reads = self._proof is Proof.READBACK
         merged = history_pairs(lines, listing, extra)
@@ -149,7 +149,8 @@ class Checker:
             else:
                 yield finding
 
-    def _by_listing(self, line: Line, entry: Entry | None) -> Finding:
+    def by_listing(self, line: Line, entry: Entry | None) -> Finding:
+        """One record held against what the listing shows for its key. Raises Interrupted when asked to stop."""
         if self._stop.is_set():
             raise Interrupted("stopped while the target was being checked")
         raw, record = line
@@ -203,7 +204,7 @@ class Checker:
         return False
 
     def _by_reading(self, pair: tuple[Line, Entry | None]) -> Finding:
-        by_listing = self._by_listing(*pair)
+        by_listing = self.by_listing(*pair)
         entry, record = pair[1], by_listing.record
         if self._sample is not None and not self._sample.takes(record.key):
             return by_listing

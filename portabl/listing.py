@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import heapq
 import itertools
@@ -117,12 +118,15 @@ class Spooled:
         Raises Interrupted when asked to stop, and what listing raises.
         """
         if not self._filled:
-            until_ordered(lambda: self._fill(stop, seen))
-            self._filled = True
+            until_ordered(lambda: collections.deque(self.passing(stop, seen), maxlen=0))
 
-    def _fill(self, stop: threading.Event, seen: Callable[[Entry], None]) -> None:
+    def passing(self, stop: threading.Event, seen: Callable[[Entry], None]) -> Iterator[Entry]:
+        """List once: the entries, each of which is written down before it is yielded; else as `fill`. Only when this
+        has come to its end is the listing there to be read again.
+        """
         with open(self._path, "wb") as file:
-            _dump(_until(stop, self._entries, seen), file)
+            yield from _dumped(_until(stop, self._entries, seen), file)
+        self._filled = True
 
     def __iter__(self) -> Iterator[Entry]:
         return self._kept() if self._filled else iter(self._entries)
@@ -254,21 +258,22 @@ def _spill(entries: Iterable[Entry], scratch: str) -> IO[bytes]:
     import tempfile
 
     run = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by sort()
-    _dump(entries, run)
+    collections.deque(_dumped(entries, run), maxlen=0)
     run.seek(0)
     return run
 
 
-def _dump(entries: Iterable[Entry], file: IO[bytes]) -> None:
-    """Lists of entries as tuples (entries themselves take three times as long), each a pickle by itself (what one says
-    of texts that come twice must not be looked up in another), and at the end their number: a file that was cut off is
-    no shorter listing.
+def _dumped(entries: Iterable[Entry], file: IO[bytes]) -> Iterator[Entry]:
+    """The entries, written down before they are yielded: lists of them as tuples (entries themselves take three times
+    as long), each a pickle by itself (what one says of texts that come twice must not be looked up in another), and at
+    the end their number: a file that was cut off is no shorter listing.
     """
     total = 0
-    stream = map(_FIELDS_OF, entries)
+    stream = iter(entries)
     while chunk := list(itertools.islice(stream, SPOOLED_TOGETHER)):
-        pickle.dump(chunk, file, protocol=5)
+        pickle.dump(list(map(_FIELDS_OF, chunk)), file, protocol=5)
         total += len(chunk)
+        yield from chunk
     pickle.dump(total, file, protocol=5)
 
 

@@ -7,22 +7,34 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from portabl import keys, segments
+from portabl import __version__, keys, segments
 from portabl.errors import ManifestError, NotFound, UsageError
 from portabl.files import Files
 from portabl.merkle import Tree
 from portabl.model import Record
-from portabl.records import INT_MAX, at_target, canonical, decode, key_of, leaf_of_line, sort_key, target_leaf
+from portabl.records import (
+    INT_MAX,
+    at_target,
+    canonical,
+    decode,
+    decode_own,
+    key_of,
+    leaf_of_line,
+    sort_key,
+    target_leaf,
+)
 from portabl.segments import Segment, SegmentWriter, lines, segment_name
 
 NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.json.sig"
 VERSION = 1
 FORMAT = f"portabl manifest {VERSION}"
+TOOL = f"portabl {__version__}"
+"""What the field ``tool`` says of manifests that this release wrote."""
 DOCUMENT_BYTES_MAX = 256 * 2**20
 """Longest manifest.json that is read: more than a hundred thousand segments."""
 
@@ -93,6 +105,19 @@ class Manifest:
         for name, value in totals.document().items():
             if self.document[name] != value:
                 raise ManifestError(f"{name} of {NAME} is {self.document[name]}, the records have {value}")
+
+    def own_records(self) -> Iterator[tuple[bytes, Record]]:
+        """The same of a manifest that this release wrote in a place of its own. Its segments are held against their
+        hashes before the first record is yielded, so these are the bytes that were written, and nothing else is proven
+        of them once more; that costs a fifth. Any difference raises ManifestError.
+        """
+        self.check_segments()
+        for segment in self.segments:
+            records = 0
+            for records, line in enumerate(lines(self.files, segment), 1):  # noqa: B007 - the number is wanted
+                yield line, decode_own(line)
+            if records != segment.records:
+                raise ManifestError(f"{segment.name}: other records than {NAME} says")
 
 
 class _Totals:
@@ -218,32 +243,57 @@ class ManifestWriter:
 
     def finish(self, document: Mapping[str, Any]) -> Manifest:
         """Close the last segment and write manifest.json with the caller's fields. Raises ManifestError."""
-        reserved = sorted(set(document) & set(OWN))
-        if reserved:
-            raise ManifestError(f"fields of {NAME} the writer computes itself: {', '.join(reserved)}")
-        _text(document)  # what cannot be written fails before the last segment appears
+        _check_own(document)  # what cannot be written fails before the last segment appears
         if self._open is not None:
             self._segments.append(self._open.finish(self._totals.last_key))
             self._open = None
-        segments = [segment.to_json() for segment in self._segments]
-        full = {**document, "format": FORMAT, "segments": segments, **self._totals.document()}
-        full["document_sha256"] = _document_sha256(full)
-        self._remove_leftovers()
-        self._files.write(NAME, _text(full))
-        return _parsed(self._files, _text(full))
-
-    def _remove_leftovers(self) -> None:
-        """Segments a longer run left behind belong to no manifest."""
-        for name in self._files.names("segments/"):
-            match = _SEGMENT_NAME(name)
-            if match and int(match[1]) >= len(self._segments):
-                self._files.delete(name)
+        return _finished(self._files, document, self._segments, self._totals.document())
 
     def abort(self) -> None:
         """Give up the open segment, if any."""
         if self._open is not None:
             self._open.abort()
             self._open = None
+
+
+def _check_own(document: Mapping[str, Any]) -> None:
+    """Raises ManifestError for fields that are not the caller's, and for what has no canonical form."""
+    reserved = sorted(set(document) & set(OWN))
+    if reserved:
+        raise ManifestError(f"fields of {NAME} the writer computes itself: {', '.join(reserved)}")
+    _text(document)
+
+
+def _finished(
+    files: Files, document: Mapping[str, Any], segments: Sequence[Segment], totals: Mapping[str, Any]
+) -> Manifest:
+    """With its segments in place, a manifest becomes one."""
+    described = [segment.to_json() for segment in segments]
+    full = {**document, "format": FORMAT, "segments": described, **totals}
+    full["document_sha256"] = _document_sha256(full)
+    _remove_leftovers(files, len(segments))
+    files.write(NAME, _text(full))
+    return _parsed(files, _text(full))
+
+
+def _remove_leftovers(files: Files, segments: int) -> None:
+    """Segments a longer run left behind belong to no manifest."""
+    for name in files.names("segments/"):
+        match = _SEGMENT_NAME(name)
+        if match and int(match[1]) >= segments:
+            files.delete(name)
+
+
+def again(last: Manifest, files: Files, document: Mapping[str, Any]) -> Manifest:
+    """A new manifest of the same records: their segments are copied, each held against its hash on the way, and
+    ``document`` has the new caller's fields. A finished manifest in ``files`` stops being one at once.
+    """
+    _check_own(document)
+    files.delete(NAME)
+    for segment in last.segments:
+        segments.copy(last.files, files, segment)
+    totals = {name: last.document[name] for name in ("counts", "root", "target_root")}
+    return _finished(files, document, last.segments, totals)
 
 
 def load(files: Files) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -13,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from portabl import __version__, keys, places, records, registry
+from portabl import keys, places, records, registry
 from portabl import manifest as manifests
 from portabl import policy as policies
 from portabl.budget import Budget
 from portabl.checker import Checker, Finding, looked_at
 from portabl.copying import CopyStage
 from portabl.engines import Engine
-from portabl.errors import ContainerMissing, Interrupted
+from portabl.errors import ContainerMissing, Interrupted, ManifestError
 from portabl.files import Files
 from portabl.folder import Folder
 from portabl.gate import Gate
@@ -37,6 +38,7 @@ from portabl.progress import NoProgress, Progress
 from portabl.remote_state import JOURNAL
 from portabl.report import Report
 from portabl.shards import Shards
+from portabl.standstill import Standstill, look
 from portabl.state import Job, Pass, default_root, disk_errors
 from portabl.storage import Storage
 from portabl.surroundings import VERSIONS_COUNTED, older_versions, sentence, unfinished
@@ -244,7 +246,8 @@ class _Run:
         self._look_around()
         tally = Tally()
         try:
-            return self._foreseen() or self._pass(job, tally)
+            still = until_ordered(lambda: self._standstill(job))
+            return self._foreseen() or self._pass(job, tally, still)
         except Interrupted as interrupted:
             if type(interrupted) is not Interrupted:
                 raise  # no room for the state: an error, not a wish
@@ -256,10 +259,36 @@ class _Run:
                 next_command="the same command again",
             )
 
-    def _pass(self, job: Job, tally: Tally) -> Report:
-        run = until_ordered(lambda: self._copy(job, tally))
+    def _standstill(self, job: Job) -> Standstill | None:
+        """What a look at both listings says where nothing has changed since the last manifest; else None."""
+        migration = self._migration
+        moves = self._guise or self._earlier or migration.restore or migration.all_versions
+        last = None if moves or migration.proof is Proof.READBACK else job.settled()
+        if last is None:
+            return None
+        self._progress.stage("compare", None)
+        listed = self._source_listing.passing(self._stop, self._gate.see)
+        with (
+            contextlib.closing(ahead(listed, self._expect)) as source,
+            contextlib.closing(ahead(self._target_listing, lambda _: None)) as target,
+            self._checker() as checker,
+            self._extras() as extras,
+        ):
+            found = None
+            with contextlib.suppress(ManifestError):  # the usual way says what is to be done about it
+                told = self._progress.advance
+                found = look(last, source, target, checker.by_listing, lambda entry: _note(extras, entry), told)
+            if found is None:
+                collections.deque(source, maxlen=0)  # the rest of it is wanted in any case
+            return found
+
+    def _pass(self, job: Job, tally: Tally, still: Standstill | None) -> Report:
+        run = job.begin() if still else until_ordered(lambda: self._copy(job, tally))
         try:
-            manifest, losses = until_ordered(lambda: self._prove(job, run, tally))
+            if still:
+                manifest, losses = self._again(job, run, tally, still)
+            else:
+                manifest, losses = until_ordered(lambda: self._prove(job, run, tally))
             self._sweep_uploads(job)
             self._mirror(manifest.counts["objects"], losses, tally)
             where = self._publish(job, run, manifest)
@@ -371,7 +400,7 @@ class _Run:
 
         def extra(entry: Entry) -> None:
             tally.extra += 1
-            extras.write(json.dumps(keys.to_json(entry.key)) + "\n")
+            _note(extras, entry)
 
         self._progress.stage("prove", None)
         self._progress.expect(self._planned)
@@ -388,6 +417,12 @@ class _Run:
                 writer.add(line, record)
                 self._progress.advance(1, record.size)
             return writer.finish(self._document(losses)), losses
+
+    def _again(self, job: Job, run: Pass, tally: Tally, still: Standstill) -> tuple[manifests.Manifest, Losses]:
+        """The last manifest once more, for the listings were as it says."""
+        tally.unchanged, tally.extra = still.objects, still.extra
+        files = Files.at(str(job.root / "manifests" / f"{run.number:04d}"))
+        return manifests.again(still.last, files, self._document(still.losses)), still.losses
 
     def _told(self, line: Line) -> Line:
         if self._guise is None:
@@ -417,7 +452,7 @@ class _Run:
     def _document(self, losses: Losses) -> dict[str, object]:
         migration = self._migration
         return {
-            "tool": f"portabl {__version__}",
+            "tool": manifests.TOOL,
             "source": self._source.name,
             "target": self._target.name,
             "filters": {"include": list(migration.include), "exclude": list(migration.exclude)},
@@ -531,6 +566,11 @@ class _Run:
         elapsed = time.monotonic() - self._began
         said = {"warnings": tuple(self._warnings), "notes": (*self._notes, *self._source.notes())}
         return replace(empty, elapsed_seconds=elapsed, **said, **figures)  # type: ignore[arg-type]
+
+
+def _note(extras: TextIO, entry: Entry) -> None:
+    """Write down what only the target has."""
+    extras.write(json.dumps(keys.to_json(entry.key)) + "\n")
 
 
 def _amended(finding: Finding) -> Line:

@@ -135,7 +135,7 @@ def _missing(record: Record) -> Step:
 def _decide(entry: Entry, target: Entry | None, known: Line | None, restore: Record | None) -> Step:
     if entry.problem:
         return Step(Action.REPORT, entry, target)
-    if known is not None and target is not None and _unchanged(entry, target, known[1], restore):
+    if known is not None and target is not None and unchanged(entry, target, known[1], restore):
         return Step(Action.KEEP, entry, target, known)
     if target is not None and target.size == entry.size and _same_digest(entry.etag, target.etag):
         return Step(Action.ADOPT, entry, target, restore=restore)
@@ -150,7 +150,8 @@ def _shared(step: Step, earlier: Line | None) -> Step:
     return replace(step, action=Action.SHARE, known=earlier)
 
 
-def _unchanged(entry: Entry, target: Entry, record: Record, restore: Record | None) -> bool:
+def unchanged(entry: Entry, target: Entry, record: Record, restore: Record | None = None) -> bool:
+    """Whether source and target still show what the record says of them, and it is as ``restore`` describes it."""
     target_seen = record.target
     if target_seen is None or not target_seen.etag:
         return False

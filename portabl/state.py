@@ -38,6 +38,7 @@ from portabl.remote_state import RemoteState
 if TYPE_CHECKING:
     from portabl.files import Files
     from portabl.fleet import Done, Held
+    from portabl.manifest import Manifest
 
 
 _Ranked = tuple[tuple[bytes, int], int, Line]
@@ -195,6 +196,9 @@ class Job:
             return
         try:
             last = manifest.load(Files.at(str(path)))
+            if last.document.get("tool") == manifest.TOOL:
+                yield from last.own_records()
+                return
             last.check_segments()  # before the first record is believed: what is kept is not looked at again
             yield from last.records()
         except ManifestError as damaged:
@@ -203,6 +207,24 @@ class Job:
                 f"the last manifest of this job cannot be trusted: {damaged.message}",
                 hint=f"move {path} away; the next run then proves everything anew",
             ) from damaged
+
+    def settled(self) -> Manifest | None:
+        """The last manifest, when all that is known stands there and this release wrote it; its segments are unproven.
+
+        None otherwise, also when it is damaged: `known` tells what to do then.
+        """
+        from portabl import manifest
+        from portabl.files import Files
+
+        published, unfinished = self.journal.history(sys.maxsize)
+        path = self.root / "manifests" / f"{published or 0:04d}"
+        if published is None or unfinished or not path.exists():
+            return None
+        try:
+            last = manifest.load(Files.at(str(path)))
+        except ManifestError:
+            return None
+        return last if last.document.get("tool") == manifest.TOOL else None
 
     def forget(self, published: int) -> None:
         """After a manifest is published the working records up to it are no longer needed."""
