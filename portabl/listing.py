@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import itertools
 import operator
+import os
 import pickle
 import queue
 import re
@@ -124,7 +125,10 @@ class Spooled:
         """List once: the entries, each of which is written down before it is yielded; else as `fill`. Only when this
         has come to its end is the listing there to be read again.
         """
-        with open(self._path, "wb") as file:
+        self._filled = False
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # one that was given up half way may still write its last lines: not into this one
+        with open(self._path, "xb") as file:
             yield from _dumped(_until(stop, self._entries, seen), file)
         self._filled = True
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portabl import listing
-from portabl.errors import ListingBroken, ListingDisordered, UsageError
+from portabl.errors import Interrupted, ListingBroken, ListingDisordered, UsageError
 from portabl.listing import Filter, Listing, Spooled, ahead, any_order, distinct, sort, until_ordered
 from portabl.model import Entry
 from portabl.storage import Capabilities
@@ -256,6 +256,45 @@ def test_what_waits_on_disk_comes_back_as_it_was(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "RUN_ENTRIES", 2)
         assert list(sort(entries, scratch)) == sorted(entries, key=lambda entry: entry.key)
+
+
+def test_a_listing_that_passes_by_is_kept_when_it_has_come_to_its_end(tmp_path: Path) -> None:
+    shelf = Listing(Shelf([b"%05d" % n for n in range(1000)], ordered=True), Filter(), str(tmp_path))  # type: ignore[arg-type]
+    spooled, heard = Spooled(shelf, str(tmp_path)), list[Entry]()
+    passing = spooled.passing(threading.Event(), heard.append)
+    assert list(itertools.islice(passing, 999)) == heard[:999]
+    assert len(list(spooled)) == 1000, "not kept yet, so it is listed anew"
+    assert shelf.storage.listings == 2  # type: ignore[attr-defined]
+    assert len(list(passing)) == 1
+    spooled.fill(threading.Event())
+    assert list(spooled) == heard
+    assert shelf.storage.listings == 2  # type: ignore[attr-defined]
+
+
+def test_a_listing_that_was_given_up_writes_nothing_into_the_next_one(tmp_path: Path) -> None:
+    shelf = [Entry(b"old%05d" % n, n) for n in range(1000)]
+    spooled = Spooled(shelf, str(tmp_path))
+    given_up = spooled.passing(threading.Event(), lambda _: None)
+    list(itertools.islice(given_up, 600))
+    shelf[:] = [Entry(b"new%05d" % n, n, "another") for n in range(1000)]
+    assert list(spooled.passing(threading.Event(), lambda _: None)) == shelf
+    given_up.close()  # as the garbage collector does, some time later
+    assert list(spooled) == shelf
+
+
+def test_a_listing_begun_again_is_not_the_one_before(tmp_path: Path) -> None:
+    shelf = [Entry(b"%05d" % n, n) for n in range(1000)]
+    spooled = Spooled(shelf, str(tmp_path))
+    spooled.fill(threading.Event())
+    shelf.append(Entry(b"later", 1))
+    again = spooled.passing(threading.Event(), lambda _: None)
+    next(again)
+    again.close()
+    assert list(spooled) == shelf
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        spooled.fill(stop)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.999])

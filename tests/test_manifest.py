@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from manifest_samples import SAMPLE, record, records, written
 from test_merkle import naive
 
-from portabl import verify_manifest
+from portabl import segments, verify_manifest
 from portabl.errors import ManifestError, UsageError
 from portabl.files import Files
-from portabl.manifest import ManifestWriter, load
+from portabl.manifest import Manifest, ManifestWriter, again, load
 from portabl.model import Loss, Metadata, Record, Seen
 from portabl.records import at_target, canonical, encode, leaf, sort_key, target_leaf
 
@@ -412,3 +412,82 @@ def test_a_line_in_another_form_never_passes_for_proven(tmp_path: Path) -> None:
         writer.add(line.replace(b'"target":{', b'"target":{ '), one)
         writer.finish({})
     assert "not in canonical form" in refused(tmp_path)
+
+
+def test_the_same_records_are_said_again(tmp_path: Path) -> None:
+    last = written(at(tmp_path / "last"), SAMPLE, 2, tool="one", finished="then")
+    told = again(last, at(tmp_path / "next"), {"tool": "two", "complete": False})
+    assert told == replace(load(at(tmp_path / "next")), files=told.files)
+    assert (told.document["tool"], "finished" in told.document) == ("two", False), "the fields are those of the caller"
+    assert (told.root, told.target_root, told.counts) == (last.root, last.target_root, last.counts)
+    assert read(tmp_path / "next") == SAMPLE
+    assert [line for line, _ in told.own_records()] == [encode(one) for one in SAMPLE]
+    assert verify_manifest.verify(str(tmp_path / "next"))[0]["root"] == last.root
+    assert at(tmp_path / "next").names() == at(tmp_path / "last").names()
+
+
+def test_nothing_is_said_again_of_no_records(tmp_path: Path) -> None:
+    told = again(written(at(tmp_path / "last"), []), at(tmp_path / "next"), {})
+    assert list(told.own_records()) == read(tmp_path / "next") == []
+
+
+def test_a_manifest_said_again_takes_the_place_of_a_longer_one(tmp_path: Path) -> None:
+    last = written(at(tmp_path / "last"), SAMPLE[:2], 1)
+    written(at(tmp_path / "next"), SAMPLE, 1)
+    again(last, at(tmp_path / "next"), {})
+    assert read(tmp_path / "next") == SAMPLE[:2]
+    assert at(tmp_path / "next").names() == at(tmp_path / "last").names()
+
+
+def _damaged(path: Path, segment: int, damage: str) -> Path:
+    file = path / "segments" / f"{segment:06d}.jsonl.gz"
+    good = file.read_bytes()
+    match damage:
+        case "gone":
+            file.unlink()
+        case "cut":
+            file.write_bytes(good[:-1])
+        case "longer":
+            file.write_bytes(good + b"\0")
+        case "bit":
+            file.write_bytes(good[:-6] + bytes([good[-6] ^ 1]) + good[-5:])
+        case "other":
+            file.write_bytes((path / "segments" / f"{(segment + 1) % 3:06d}.jsonl.gz").read_bytes())
+    return file
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "longer", "bit", "other"])
+@pytest.mark.parametrize("segment", [0, 1, 2])
+def test_damage_is_neither_read_nor_said_again(segment: int, damage: str, tmp_path: Path) -> None:
+    last = written(at(tmp_path / "last"), SAMPLE, 2)
+    written(at(tmp_path / "next"), SAMPLE[:1])
+    file = _damaged(tmp_path / "last", segment, damage)
+    with pytest.raises(ManifestError, match=file.name):
+        next(last.own_records())
+    with pytest.raises(ManifestError, match=file.name):
+        again(last, at(tmp_path / "next"), {})
+    assert "manifest.json" not in at(tmp_path / "next").names(), "nor is there an older one"
+    with pytest.raises(ManifestError, match=file.name):
+        segments.copy(last.files, at(tmp_path / "alone"), last.segments[segment])
+    assert at(tmp_path / "alone").names() == []
+
+
+def test_a_segment_of_other_records_than_the_document_says_is_found(tmp_path: Path) -> None:
+    written(at(tmp_path), SAMPLE, 3)
+
+    def fewer(document: dict[str, Any]) -> None:
+        document["segments"][0]["records"], document["segments"][1]["records"] = 2, 3
+
+    reseal(tmp_path, fewer)
+    edited: Manifest = load(at(tmp_path))
+    with pytest.raises(ManifestError, match="other records"):
+        list(edited.own_records())
+
+
+@pytest.mark.parametrize("document", [{"root": "0"}, {"counts": {}}, {"share": 0.5}])
+def test_what_the_writer_refuses_is_not_said_again_either(tmp_path: Path, document: dict[str, Any]) -> None:
+    last = written(at(tmp_path / "last"), SAMPLE)
+    written(at(tmp_path / "next"), SAMPLE[:1])
+    with pytest.raises(ManifestError):
+        again(last, at(tmp_path / "next"), document)
+    assert read(tmp_path / "next") == SAMPLE[:1], "refused before anything was touched"

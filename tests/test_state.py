@@ -31,12 +31,12 @@ def a_pass(job: Job, *records: Record) -> Pass:
     return run
 
 
-def publish(job: Job, number: int, *records: Record) -> Path:
+def publish(job: Job, number: int, *records: Record, **document: object) -> Path:
     folder = job.root / "manifests" / f"{number:04d}"
     with manifest.ManifestWriter(Files.at(str(folder))) as writer:
         for one in records:
             writer.add(encode(one), one)
-        writer.finish({})
+        writer.finish(document)
     job.journal.end_pass(number, "published", objects=1, size=1, manifest=str(folder))
     job.forget(number)
     return folder
@@ -80,6 +80,52 @@ def test_an_edited_manifest_is_refused_before_its_first_record(tmp_path: Path) -
             next(iter(job.known(10**6)))
         folder.rename(tmp_path / "away")  # as the hint says
         assert known(job) == {}
+
+
+def settled(job: Job) -> list[bytes] | None:
+    last = job.settled()
+    return None if last is None else [record.key for _, record in last.own_records()]
+
+
+def test_a_job_is_settled_when_its_last_manifest_is_all_that_is_known(tmp_path: Path) -> None:
+    with Job(tmp_path, IDENTITY) as job:
+        assert settled(job) is None, "nothing is known"
+        first = a_pass(job, record(b"a", 1))
+        assert settled(job) is None, "nothing is published"
+        publish(job, first.number, record(b"a", 1), tool=manifest.TOOL)
+        assert settled(job) == [b"a"]
+        begun = job.begin()
+        assert settled(job) is None, "a run was killed since"
+        job.journal.end_pass(begun.number, "interrupted", objects=0, size=0)
+        assert settled(job) is None, "a run was stopped since"
+        last = job.begin()
+        publish(job, last.number, record(b"b", 1), tool=manifest.TOOL)
+        assert settled(job) == [b"b"]
+    with Job(tmp_path, IDENTITY) as job:
+        assert settled(job) == [b"b"]
+
+
+@pytest.mark.parametrize("document", [{}, {"tool": "portabl 0.0.1"}, {"tool": f"{manifest.TOOL}.1"}])
+def test_a_manifest_of_another_release_settles_nothing(document: dict[str, object], tmp_path: Path) -> None:
+    with Job(tmp_path, IDENTITY) as job:
+        publish(job, job.begin().number, record(b"a", 1), **document)
+        assert settled(job) is None
+        assert known(job) == {b"a": 1}
+
+
+def test_a_manifest_that_is_damaged_or_gone_settles_nothing(tmp_path: Path) -> None:
+    with Job(tmp_path, IDENTITY) as job:
+        folder = publish(job, job.begin().number, record(b"a", 1), tool=manifest.TOOL)
+        good = (folder / "manifest.json").read_bytes()
+        for bad in (good[:-2], good.replace(b'"objects":1', b'"objects":2'), b"{}"):
+            (folder / "manifest.json").write_bytes(bad)
+            assert settled(job) is None
+            with pytest.raises(ManifestError, match="cannot be trusted"):
+                known(job)
+        (folder / "manifest.json").write_bytes(good)
+        assert settled(job) == [b"a"]
+        folder.rename(tmp_path / "away")
+        assert settled(job) is None
 
 
 def test_one_run_at_a_time_and_the_lock_ends_with_it(tmp_path: Path) -> None:
