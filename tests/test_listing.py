@@ -271,7 +271,10 @@ def test_a_listing_that_passes_by_is_kept_when_it_has_come_to_its_end(tmp_path: 
     assert shelf.storage.listings == 2  # type: ignore[attr-defined]
 
 
-def test_a_listing_that_was_given_up_writes_nothing_into_the_next_one(tmp_path: Path) -> None:
+def test_a_listing_that_was_given_up_writes_nothing_into_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SPOOLED_TOGETHER", 10)  # so that the last lines still wait in the file's buffer
     shelf = [Entry(b"old%05d" % n, n) for n in range(1000)]
     spooled = Spooled(shelf, str(tmp_path))
     given_up = spooled.passing(threading.Event(), lambda _: None)
