@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from portabl import providers, state
+from portabl import manifest, providers, standstill, state, verify_manifest
 from portabl.engines import Engine
-from portabl.errors import JobLocked, StorageError, UsageError
+from portabl.errors import JobLocked, ManifestError, StorageError, UsageError
+from portabl.listing import Listing
 from portabl.migrate import migrate
 from portabl.migration import Migration
-from portabl.model import Proof
+from portabl.model import Entry, Proof
 from portabl.plan import Line
 from portabl.progress import NoProgress
+from portabl.report import Report
 from portabl.state import Pass
 
 CONFIG = providers.Config()
@@ -150,3 +153,175 @@ def test_what_changes_the_outcome_makes_another_job(option: dict[str, Any], here
     for more in ({}, {}, option, {"proof": Proof.SIZE}, {"threads": 2}, {"mirror": True}):
         assert migrate(Migration("./source", "./target", CONFIG, **more)).exit_code == 0
     assert len(list((here / "state" / "portabl" / "jobs").iterdir())) == 2
+
+
+class _Stages(NoProgress):
+    """Which stages there were."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def stage(self, name: str, total: int | None) -> None:
+        self.names.append(name)
+
+
+def _stages(work: Migration, code: int = 0) -> tuple[Report, list[str]]:
+    progress = _Stages()
+    report = migrate(work, progress=progress)
+    assert report.exit_code == code
+    return report, progress.names
+
+
+STILL = ["compare"]
+USUAL = ["copy", "prove"]
+
+
+def test_a_pass_in_which_nothing_moves_says_the_last_manifest_again(here: Path) -> None:
+    first = migrate(Migration("./source", "./target", CONFIG))
+    second, stages = _stages(Migration("./source", "./target", CONFIG, manifest="./manifest"))
+    assert stages == STILL
+    assert (second.copied, second.adopted, second.unchanged, second.objects, second.bytes) == (0, 0, 4, 4, first.bytes)
+    assert second.source_root == second.target_root == first.source_root
+    assert first.manifest != second.manifest
+    for folder in (second.manifest, *(str(path) for path in (here / "state").rglob("manifests/*"))):
+        document, differences = verify_manifest.verify(folder)
+        assert (document["root"], differences) == (first.source_root, 0)
+    assert (here / "manifest" / "manifest.json").read_bytes() in [
+        path.read_bytes() for path in (here / "state").rglob("manifests/0002/manifest.json")
+    ]
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("name", ["a.txt", "sub/c.txt", "sub/deep/d.bin"])
+def test_one_change_at_either_side_is_put_right(name: str, side: str, here: Path) -> None:
+    work = Migration("./source", "./target", CONFIG)
+    migrate(work)
+    (here / side / name).write_text(f"changed {name}")
+    report, stages = _stages(work)
+    assert stages == [*STILL, *USUAL]
+    assert (report.copied, report.unchanged) == (1, 3)
+    assert _files(here / "target") == _files(here / "source")
+    (here / side / name).unlink()
+    report, stages = _stages(work)
+    assert stages == [*STILL, *USUAL]
+    assert report.extra == (side == "source")
+    assert (here / "target" / name).exists()
+
+
+@pytest.mark.parametrize("name", ["0", "b.txt", "z"])
+def test_what_only_one_side_has(name: str, here: Path) -> None:
+    work = Migration("./source", "./target", CONFIG)
+    root = migrate(work).source_root
+    (here / "target" / name).write_text("extra")
+    report, stages = _stages(work)
+    assert (stages, report.extra, report.deleted, report.source_root) == (STILL, 1, 0, root)
+    report, stages = _stages(replace(work, mirror=True))
+    assert (stages, report.extra, report.deleted, report.source_root) == ([*STILL, "mirror"], 0, 1, root)
+    assert _files(here / "target") == _files(here / "source")
+    (here / "source" / name).write_text("new")
+    report, stages = _stages(replace(work, mirror=True))
+    assert (stages, report.copied, report.deleted) == ([*STILL, *USUAL], 1, 0)
+    assert _files(here / "target") == _files(here / "source")
+
+
+def test_a_source_that_stays_empty_empties_no_target(here: Path) -> None:
+    work = Migration("./source", "./target", CONFIG, include=("nothing*",), mirror=True)
+    migrate(work)
+    (here / "target" / "nothing").write_text("extra")
+    report, stages = _stages(work)
+    assert (stages, report.objects, report.extra, report.deleted) == (STILL, 0, 1, 0)
+    assert any("the source is empty" in warning for warning in report.warnings)
+    assert (here / "target" / "nothing").exists()
+
+
+def test_bytes_that_are_to_be_read_back_take_the_usual_way(here: Path) -> None:
+    migrate(Migration("./source", "./target", CONFIG))
+    report, stages = _stages(Migration("./source", "./target", CONFIG, proof=Proof.READBACK))
+    assert (stages, report.copied, report.unchanged) == (USUAL, 0, 4)
+
+
+def test_what_an_unfinished_run_knows_comes_first(here: Path) -> None:
+    work = Migration("./source", "./target", CONFIG, threads=1)
+    migrate(work)
+    (here / "source" / "a.txt").write_text("changed")
+    stop = threading.Event()
+    assert migrate(work, progress=_StopAfter(stop, 2), stop=stop).exit_code == 4
+    assert _stages(work)[1] == USUAL
+    assert _stages(work)[1] == STILL
+
+
+@pytest.mark.parametrize("objects", [1, 4])
+def test_stopped_while_it_looks_nothing_is_begun(objects: int, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standstill, "TOLD_TOGETHER", 1)
+    work = Migration("./source", "./target", CONFIG)
+    migrate(work)
+    stop = threading.Event()
+    stopped = migrate(work, progress=_StopAfter(stop, objects), stop=stop)
+    assert stopped.exit_code == (4 if objects < 4 else 0)
+    assert _stages(work)[1] == STILL, "no pass was begun, or it was finished"
+
+
+def test_stopped_while_it_mirrors_the_next_run_goes_on(here: Path) -> None:
+    work = Migration("./source", "./target", CONFIG, mirror=True)
+    migrate(work)
+    for name in ("x", "y"):
+        (here / "target" / name).write_text("extra")
+    stop = threading.Event()
+
+    class AtMirror(_Stages):
+        def stage(self, name: str, total: int | None) -> None:
+            if name == "mirror":
+                stop.set()
+
+    assert migrate(work, progress=AtMirror(), stop=stop).exit_code == 4
+    report, stages = _stages(work)
+    assert (stages, report.deleted, report.extra, report.copied) == ([*USUAL, "mirror"], 2, 0, 0)
+    assert _stages(work)[1] == STILL
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+def test_a_damaged_manifest_is_never_said_again(moment: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Migration("./source", "./target", CONFIG, manifest="./manifest")
+    migrate(work)
+    (segment,) = (here / "state").rglob("*.jsonl.gz")
+    good, published = segment.read_bytes(), _files_of(here / "manifest")
+
+    def damage() -> None:
+        segment.write_bytes(good[:-6] + bytes([good[-6] ^ 1]) + good[-5:])
+
+    if moment == "before":
+        damage()
+    said_again = manifest.again
+    monkeypatch.setattr(manifest, "again", lambda *some: (damage(), said_again(*some))[1])
+    with pytest.raises(ManifestError):
+        migrate(work)
+    assert len(list((here / "state").rglob("manifest.json"))) == 1
+    assert _files_of(here / "manifest") == published, "nothing is published in its place"
+    with pytest.raises(ManifestError, match="cannot be trusted"):
+        migrate(work)
+    segment.write_bytes(good)
+    assert _stages(work)[0].unchanged == 4
+
+
+def _files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_listing_out_of_order_is_looked_at_again(side: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Migration("./source", "./target", CONFIG)
+    root = migrate(work).source_root
+    listing, disordered = Listing._watched, []
+
+    def watched(self: Listing, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """As of a store that promises order and, in the middle of its listing, breaks the promise."""
+        if not self.storage.name.endswith(side) or disordered:
+            return listing(self, entries)
+        first, second, *others = entries
+        disordered.append(side)
+        return listing(self, [second, first, *others])
+
+    monkeypatch.setattr(Listing, "_watched", watched)
+    report, stages = _stages(work)
+    assert (disordered, stages) == ([side], STILL * 2)
+    assert (report.unchanged, report.source_root) == (4, root)

@@ -152,8 +152,13 @@ def test_acls_that_the_target_does_not_keep_are_lost(moto: S3Server, seaweed: S3
     bucket = moto.bucket()
     put(moto, bucket, "public", ACL="public-read")
     put(moto, bucket, "private")
-    done = run(place(tmp_path, moto, seaweed), bucket, seaweed.bucket(), "--acl", "canned", code=3)
+    here, into = place(tmp_path, moto, seaweed), seaweed.bucket()
+    done = run(here, bucket, into, "--acl", "canned", code=3)
     assert losses(done) == {"acl": 1}
+    again = run(here, bucket, into, "--acl", "canned", code=3)
+    assert (again.document["copied"], again.document["unchanged"]) == (0, 2)
+    assert again.document["losses"] == done.document["losses"], "what is lost is named as long as it is lost"
+    assert again.document["target_root"] == done.document["target_root"] != done.document["source_root"]
 
 
 # storage classes and archives
