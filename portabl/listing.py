@@ -121,7 +121,7 @@ class Spooled:
         if not self._filled:
             until_ordered(lambda: collections.deque(self.passing(stop, seen), maxlen=0))
 
-    def passing(self, stop: threading.Event, seen: Callable[[Entry], None]) -> Iterator[Entry]:
+    def passing(self, stop: threading.Event, seen: Callable[[Entry], None]) -> Generator[Entry]:
         """List once: the entries, each of which is written down before it is yielded; else as `fill`. Only when this
         has come to its end is the listing there to be read again.
         """

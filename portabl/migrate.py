@@ -267,8 +267,8 @@ class _Run:
         if last is None:
             return None
         self._progress.stage("compare", None)
-        listed = self._source_listing.passing(self._stop, self._gate.see)
         with (
+            contextlib.closing(self._source_listing.passing(self._stop, self._gate.see)) as listed,
             contextlib.closing(ahead(listed, self._expect)) as source,
             contextlib.closing(ahead(self._target_listing, lambda _: None)) as target,
             self._checker() as checker,

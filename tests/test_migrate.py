@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from portabl import manifest, providers, standstill, state, verify_manifest
+from portabl import listing, manifest, providers, standstill, state, verify_manifest
 from portabl.engines import Engine
 from portabl.errors import JobLocked, ManifestError, StorageError, UsageError
 from portabl.listing import Listing
@@ -309,19 +310,51 @@ def _files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_listing_out_of_order_is_looked_at_again(side: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AHEAD_CHUNK", "AHEAD_CHUNKS", "SPOOLED_TOGETHER"):
+        monkeypatch.setattr(listing, name, 1)
     work = Migration("./source", "./target", CONFIG)
     root = migrate(work).source_root
-    listing, disordered = Listing._watched, []
+    for name in ("0", "00"):
+        (here / "target" / name).write_text("extra")
+    straight, disordered, asked = Listing._watched, list[str](), list[str]()
 
     def watched(self: Listing, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """As of a store that promises order and, in the middle of its listing, breaks the promise."""
-        if not self.storage.name.endswith(side) or disordered:
-            return listing(self, entries)
-        first, second, *others = entries
-        disordered.append(side)
-        return listing(self, [second, first, *others])
+        """As of a store that promises order and, at the beginning of its listing, breaks the promise."""
+        name = self.storage.name
+        asked.append(f"{name} begins")
+        try:
+            if name.endswith(side) and not disordered:
+                first, second, *others = entries
+                disordered.append(side)
+                entries = [second, first, *others]
+            yield from straight(self, entries)
+        finally:
+            asked.append(f"{name} ends")
 
     monkeypatch.setattr(Listing, "_watched", watched)
     report, stages = _stages(work)
     assert (disordered, stages) == ([side], STILL * 2)
-    assert (report.unchanged, report.source_root) == (4, root)
+    assert (report.unchanged, report.extra, report.source_root) == (4, 2, root)
+    for name in ("./source", "./target"):
+        events = [event.removeprefix(f"{name} ") for event in asked if event.startswith(name)]
+        assert events in (["begins", "ends"], ["begins", "ends"] * 2), "one is given up before it is begun again"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"proof": Proof.SIZE}, {"engine": Engine(processes=2)}, {"listers": 2}, {"state": "memory://still/{}"}],
+    ids=["size", "processes", "listers", "state"],
+)
+def test_nothing_moves_whatever_the_options(option: dict[str, Any], here: Path) -> None:
+    more = {name: value.format(here.name) if name == "state" else value for name, value in option.items()}
+    work = Migration("./source", "./target", CONFIG, **more, manifest="./manifest")
+    root = migrate(work).source_root
+    if "state" in more:
+        shutil.rmtree(here / "state")  # as on another machine
+    for _ in range(2):
+        report, stages = _stages(work)
+        assert (stages, report.unchanged, report.source_root) == (STILL, 4, root)
+    assert verify_manifest.verify("./manifest")[0]["proof"] == str(work.proof)
+    (here / "source" / "sub" / "c.txt").write_text("changed")
+    assert _stages(work)[0].copied == 1
+    assert _files(here / "target") == _files(here / "source")
