@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from portabl.tasks import Call, Carrier, Task, finish
+from portabl.tasks import Call, Carrier, Task, briefly, finish, resumed, until
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,7 +91,7 @@ class Workers(Generic[T]):
 
 class Driven(Generic[T]):
     """Runs ``work``, a task an item: most of them in one thread, many at once, and where one meets with anything out of
-    the ordinary, in one of ``threads`` threads. The first exception ends it all.
+    the ordinary, in one of ``threads`` threads, for good or `briefly`. The first exception ends it all.
 
     At most ``threads`` items are under way, `QUEUE_PER_THREAD` times as many wait. Threads that hand the interpreter to
     each other a few times an object cost more than all else does for a small one (measured: two and a half times).
@@ -106,6 +106,8 @@ class Driven(Generic[T]):
         self._room = threading.Event()
         self._guard = threading.Lock()
         self._under_way = 0
+        self._back: deque[Task[None]] = deque()
+        self._lent = 0
         self._full = self._hungry = self._closed = False
         self._error: BaseException | None = None
         self._others: Workers[tuple[Task[None], Call]] = Workers(threads, self._elsewhere)
@@ -143,7 +145,7 @@ class Driven(Generic[T]):
 
     def _drive(self) -> None:
         try:
-            self._engine.run(self._take, lambda task, call: self._others.put((task, call)), self._over)
+            self._engine.run(self._take, self._away, self._over)
         except BaseException as error:
             self._error = self._error or error
         finally:
@@ -151,9 +153,11 @@ class Driven(Generic[T]):
             self._room.set()
 
     def _over(self) -> bool:
-        return self._closed and not self._waiting
+        return self._closed and not self._waiting and not self._lent and not self._back
 
     def _take(self) -> Task[None] | None:
+        if self._back:
+            return self._back.popleft()
         self._full = self._hungry = False
         if self._under_way >= self._threads:
             self._full = True  # said before looking again: whoever ends one in between wakes the engine
@@ -183,9 +187,26 @@ class Driven(Generic[T]):
             with self._guard:
                 self._under_way -= 1
 
+    def _away(self, task: Task[None], call: Call) -> None:
+        if call is briefly:
+            with self._guard:
+                self._lent += 1
+        self._others.put((task, call))
+
     def _elsewhere(self, pair: tuple[Task[None], Call]) -> None:
-        finish(*pair)
-        if self._full:
+        task, call = pair
+        if call is not briefly:
+            finish(task, call)
+            if self._full:
+                self._engine.wake()
+            return
+        try:
+            left = until(task, call, self._engine.carries)
+            if left is not None:
+                self._back.append(resumed(task, left))
+        finally:
+            with self._guard:
+                self._lent -= 1
             self._engine.wake()
 
 

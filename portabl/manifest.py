@@ -196,6 +196,10 @@ class Retold(Manifest):
         for line, record in self.of.records():
             yield self.tell(line, record)
 
+    def own_records(self) -> Iterator[tuple[bytes, Record]]:
+        """As `records`: it is not this manifest's segments that say them."""
+        return self.records()
+
 
 def retold(of: Manifest, tell: Callable[[bytes, Record], tuple[bytes, Record]]) -> Manifest:
     """The same manifest with its records told in another way, such as by the files of a package."""

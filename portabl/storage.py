@@ -199,7 +199,7 @@ class Storage(abc.ABC):
 
     def reading(self, entry: Entry) -> tasks.Task[Content]:
         """`read` of the whole object, as a task. Adapters with an engine do better, and those that need not wait."""
-        yield tasks.aside
+        yield tasks.briefly
         return self.read(entry)
 
     def writing(self, key: bytes, body: Body, metadata: Metadata) -> tasks.Task[Written]:

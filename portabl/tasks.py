@@ -24,6 +24,10 @@ def aside() -> None:
     """
 
 
+def briefly() -> None:
+    """The same, where only what comes before the next call may block: that one may be carried by an engine again."""
+
+
 def finish(task: Task[T], call: Call | None = None) -> T:
     """Drive a task to its end in this thread, from ``call``, which it has yielded, or from its beginning."""
     try:
@@ -40,6 +44,41 @@ def finish(task: Task[T], call: Call | None = None) -> T:
         return result
 
 
+def until(task: Task[T], call: Call, carried: Callable[[Call], bool]) -> Call | None:
+    """Drive a task in this thread from ``call`` up to the first call that is ``carried``, which is returned, not made,
+    or to its end (None). After `aside` it is driven to its end.
+    """
+    try:
+        while True:
+            try:
+                answer = call()
+            except BaseException as error:
+                call = task.throw(error)
+            else:
+                call = task.send(answer)
+            if carried(call):
+                return call
+            if call is aside:
+                finish(task, call)
+                return None
+    except StopIteration:
+        return None
+
+
+def resumed(task: Task[T], call: Call) -> Task[None]:
+    """What is left of a task that has yielded ``call``, as a task of its own."""
+    try:
+        while True:
+            try:
+                answer = yield call
+            except BaseException as error:
+                call = task.throw(error)
+            else:
+                call = task.send(answer)
+    except StopIteration:
+        return
+
+
 class Carrier(abc.ABC):
     """Carries the calls of many tasks at once, all in the thread that runs it. Context manager: leaving closes it."""
 
@@ -52,6 +91,10 @@ class Carrier(abc.ABC):
         ``take``: the next task, None when there is none now. ``away`` is given a task with a call that this engine does
         not carry, or that has met with anything but success: it is finished elsewhere. Tasks given here never raise.
         """
+
+    @abc.abstractmethod
+    def carries(self, call: Call) -> bool:
+        """Whether a call is of the kind that it carries."""
 
     @abc.abstractmethod
     def wake(self) -> None:

@@ -68,9 +68,9 @@ class Mover:
         self._bodies_only = target.capabilities.metadata_in_manifest
 
     def engine(self) -> Carrier | None:
-        """What carries many copies at once in one thread, where both places can do without blocking one."""
-        both = self.source.capabilities.engine and self.target.capabilities.engine
-        return self.target.engine() if both else None
+        """What carries requests of many copies at once in one thread, where one of the places makes requests."""
+        place = self.target if self.target.capabilities.engine else self.source
+        return place.engine()
 
     def move(self, step: Step) -> Outcome:
         """Carry out all but KEEP and EXTRA. Raises only what concerns a whole place or the user's wish to stop."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from portabl.executors import QUEUE_PER_THREAD, WINDOW_PER_THREAD, Driven, Workers, in_order
-from portabl.tasks import Call, Carrier, Task, aside
+from portabl.tasks import Call, Carrier, Task, aside, briefly
 
 
 class Quick(Carrier):
@@ -39,6 +39,10 @@ class Quick(Carrier):
                 call = task.send(call())
             away(task, call)
 
+    def carries(self, call: Call) -> bool:
+        """See `Carrier`."""
+        return call is quick
+
     def wake(self) -> None:
         """See `Carrier`."""
         self.woken.set()
@@ -64,7 +68,22 @@ def engine_driven(threads: int, work: Callable[[int], None]) -> Driven[int]:
     return Driven(threads, task, Quick())
 
 
-both = pytest.mark.parametrize("crew", [Workers, engine_driven])
+def lent_and_driven(threads: int, work: Callable[[int], None]) -> Driven[int]:
+    """Every item goes to a thread first, and comes back; some end in a thread after all."""
+
+    def task(number: int) -> Task[None]:
+        yield briefly
+        assert (yield quick) == 1
+        if number % 5 == 0:
+            yield briefly
+        if number % 7 == 0:
+            yield aside
+        work(number)
+
+    return Driven(threads, task, Quick())
+
+
+both = pytest.mark.parametrize("crew", [Workers, engine_driven, lent_and_driven])
 Crew = Callable[[int, Callable[[int], object]], Workers[int]]
 
 
@@ -170,6 +189,62 @@ def test_no_more_are_under_way_than_threads_were_given() -> None:
     driven.finish()
     assert under_way == 0
     assert most == 5
+
+
+def _thread() -> str:
+    return "engine" if threading.current_thread().name == "portabl-engine" else "thread"
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([], ["engine"]),
+        ([quick], ["engine", "engine"]),
+        ([briefly], ["engine", "thread"]),
+        ([briefly, quick, quick], ["engine", "thread", "engine", "engine"]),
+        ([briefly, briefly, quick], ["engine", "thread", "thread", "engine"]),
+        ([aside, quick], ["engine", "thread", "thread"]),
+        ([aside, briefly, quick], ["engine", "thread", "thread", "thread"]),
+        ([briefly, aside, quick], ["engine", "thread", "thread", "thread"]),
+        ([quick, briefly, quick, aside, quick], ["engine", "engine", "thread", "engine", "thread", "thread"]),
+    ],
+)
+def test_what_comes_after_a_call_is_done_where_it_may_block_or_may_not(calls: list[Call], expected: list[str]) -> None:
+    seen: list[str] = []
+
+    def work(_: int) -> Task[None]:
+        seen.append(_thread())
+        for call in calls:
+            yield call
+            seen.append(_thread())
+
+    driven = Driven(2, work, Quick())
+    driven.put(0)
+    driven.finish()
+    assert seen == expected
+
+
+def test_what_a_call_raises_reaches_the_task_that_came_back() -> None:
+    """Also one that fails in a thread, as an engine's calls do there."""
+    caught: list[str] = []
+
+    def broken() -> None:
+        raise KeyError("broken")
+
+    def work(_: int) -> Task[None]:
+        yield briefly
+        yield quick
+        try:
+            yield broken
+        except KeyError as error:
+            caught.append(f"{error} in a {_thread()}")
+        raise LookupError("last")
+
+    driven = Driven(2, work, Quick())
+    driven.put(0)
+    with pytest.raises(LookupError, match="last"):
+        driven.finish()
+    assert caught == ["'broken' in a thread"]
 
 
 def test_an_engine_that_fails_ends_the_run() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
+from kit.distance import Distance
 from kit.proxy import Fault, FaultProxy
 from kit.servers import S3Server
 
@@ -212,3 +215,22 @@ def test_down_refuses_and_up_serves_again(moto: S3Server, proxy: FaultProxy, s3:
         s3.list_objects_v2(Bucket=bucket)
     proxy.up()
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, 4.0 * 2**20])
+def test_far_away_everything_arrives_later_and_as_it_was(rate: float, moto: S3Server) -> None:
+    bucket = moto.bucket()
+    with Distance(moto.endpoint, seconds=0.05, rate=rate) as far:
+        client = moto._connect(far.endpoint, attempts=1)
+        began = time.monotonic()
+        client.put_object(Bucket=bucket, Key="k", Body=BODY)
+        assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == BODY
+        client.head_object(Bucket=bucket, Key="k")
+        took = time.monotonic() - began
+        client.close()
+    assert took >= 3 * 0.05 + (2 * len(BODY) / rate if rate else 0)
+
+
+def test_far_away_a_server_that_is_not_there_ends_the_connection() -> None:
+    with Distance("http://127.0.0.1:9", seconds=0.01) as far, pytest.raises(OSError, match=r"closed|reset|Remote"):
+        urllib.request.urlopen(far.endpoint, timeout=30)

@@ -63,6 +63,10 @@ class CurlEngine(Carrier):
             self._turn()
             self._harvest()
 
+    def carries(self, call: Call) -> bool:
+        """See `Carrier.carries`."""
+        return isinstance(call, Request) and call.sink is None
+
     def wake(self) -> None:
         """See `Carrier.wake`."""
         os.eventfd_write(self._waker, 1)
