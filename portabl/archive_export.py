@@ -13,14 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO, cast
 
-from portabl import __version__, checksum, policy, records
+from portabl import checksum, policy, records
 from portabl.archive import Archive, kind_of, opened, top_of
 from portabl.budget import Budget
 from portabl.errors import Changed, Corrupt, Interrupted, StorageError
 from portabl.files import Files
 from portabl.guise import Guise
 from portabl.journal import utc_now
-from portabl.manifest import Manifest, ManifestWriter
+from portabl.manifest import TOOL, Manifest, ManifestWriter
 from portabl.model import Content, Entry, Proof, Record, Seen, Written
 from portabl.package_format import MANIFEST, Document, finish
 from portabl.package_format import NAME as PACKAGE
@@ -302,7 +302,7 @@ class Maker:
 
     def _document(self, document: Document, writer: PayloadWriter, proof: Proof) -> dict[str, object]:
         return {
-            "tool": f"portabl {__version__}",
+            "tool": TOOL,
             "source": self.source.name,
             "target": self._place,
             "filters": {"include": list(document.include), "exclude": list(document.exclude)},

@@ -78,6 +78,11 @@ class Manifest:
         counts: Mapping[str, Any] = self.document["counts"]
         return {**counts, "bytes": int(counts["bytes"])}
 
+    @property
+    def own(self) -> bool:
+        """Whether this release says that it wrote it."""
+        return self.document.get("tool") == TOOL
+
     def check_segments(self) -> None:
         """Hold every segment against its hash. Raises ManifestError. For who cannot wait for the end of `records`."""
         for segment in self.segments:

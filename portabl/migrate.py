@@ -396,7 +396,7 @@ class _Run:
         """Hold every record against a fresh listing of the target (and its bytes, if asked), writing the manifest."""
         losses, extras = Losses(), self._extras()
         tally.extra = 0
-        files = Files.at(str(job.root / "manifests" / f"{run.number:04d}"))
+        files = Files.at(str(job.manifest_path(run.number)))
 
         def extra(entry: Entry) -> None:
             tally.extra += 1
@@ -421,7 +421,7 @@ class _Run:
     def _again(self, job: Job, run: Pass, tally: Tally, still: Standstill) -> tuple[manifests.Manifest, Losses]:
         """The last manifest once more, for the listings were as it says."""
         tally.unchanged, tally.extra = still.objects, still.extra
-        files = Files.at(str(job.root / "manifests" / f"{run.number:04d}"))
+        files = Files.at(str(job.manifest_path(run.number)))
         return manifests.again(still.last, files, self._document(still.losses)), still.losses
 
     def _told(self, line: Line) -> Line:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from portabl.checker import Finding
+from portabl.checker import Finding, pairs
 from portabl.manifest import Manifest
 from portabl.model import Entry
 from portabl.plan import Line, unchanged
@@ -44,34 +44,28 @@ def look(
     ``judged``: see `Checker.by_listing`. ``extra`` hears of what only the target has, ``told`` of objects and bytes.
     Raises ManifestError, and what listing raises.
     """
-    there = iter(target)
-    head = next(there, None)
-    lines = last.own_records()
     losses = Losses()
     objects = size = extras = 0
+
+    def counted(entry: Entry) -> None:
+        nonlocal extras
+        extras += 1
+        extra(entry)
+
+    merged = pairs(last.own_records(), target, counted)
     for entry in source:
-        key = entry.key
-        while head is not None and head.key < key:
-            extra(head)
-            extras += 1
-            head = next(there, None)
-        line = next(lines, None)
-        if line is None or head is None or not _stays(entry, head, line) or _needs_more(judged(line, head)):
+        line, there = next(merged, (None, None))
+        if line is None or there is None or not _stays(entry, there, line) or _needs_more(judged(line, there)):
             return None
         losses.add(line[1])
-        head = next(there, None)
         objects += 1
         size += entry.size
         if objects % TOLD_TOGETHER == 0:
             told(TOLD_TOGETHER, size)
             size = 0
-    if next(lines, None) is not None:
+    if next(merged, None) is not None:
         return None
     told(objects % TOLD_TOGETHER, size)
-    while head is not None:
-        extra(head)
-        extras += 1
-        head = next(there, None)
     return Standstill(last, objects, extras, losses)
 
 

@@ -136,6 +136,10 @@ class Job:
         found = (self.root / "manifests").glob("[0-9]*")
         return {int(path.name): path for path in found if path.name.isdigit()}
 
+    def manifest_path(self, number: int) -> Path:
+        """Where the manifest of a pass is written."""
+        return self.root / "manifests" / f"{number:04d}"
+
     def tidy(self) -> None:
         """Remove what interrupted runs left half-written; a finished manifest is evidence and always stays."""
         with disk_errors(self.root):
@@ -191,12 +195,12 @@ class Job:
         from portabl import manifest
         from portabl.files import Files
 
-        path = self.root / "manifests" / f"{number:04d}"
+        path = self.manifest_path(number)
         if not path.exists():  # moved away, as the hint below says
             return
         try:
             last = manifest.load(Files.at(str(path)))
-            if last.document.get("tool") == manifest.TOOL:
+            if last.own:
                 yield from last.own_records()
                 return
             last.check_segments()  # before the first record is believed: what is kept is not looked at again
@@ -217,14 +221,13 @@ class Job:
         from portabl.files import Files
 
         published, unfinished = self.journal.history(sys.maxsize)
-        path = self.root / "manifests" / f"{published or 0:04d}"
-        if published is None or unfinished or not path.exists():
+        if published is None or unfinished or not (path := self.manifest_path(published)).exists():
             return None
         try:
             last = manifest.load(Files.at(str(path)))
         except ManifestError:
             return None
-        return last if last.document.get("tool") == manifest.TOOL else None
+        return last if last.own else None
 
     def forget(self, published: int) -> None:
         """After a manifest is published the working records up to it are no longer needed."""

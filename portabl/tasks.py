@@ -28,17 +28,21 @@ def briefly() -> None:
     """The same, where only what comes before the next call may block: that one may be carried by an engine again."""
 
 
+def _answered(task: Task[T], call: Call) -> Call:
+    """Make a call and give the task what came of it; its next call. Raises StopIteration at its end."""
+    try:
+        answer = call()
+    except BaseException as error:
+        return task.throw(error)
+    return task.send(answer)
+
+
 def finish(task: Task[T], call: Call | None = None) -> T:
     """Drive a task to its end in this thread, from ``call``, which it has yielded, or from its beginning."""
     try:
         call = call or next(task)
         while True:
-            try:
-                answer = call()
-            except BaseException as error:
-                call = task.throw(error)
-            else:
-                call = task.send(answer)
+            call = _answered(task, call)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -49,20 +53,13 @@ def until(task: Task[T], call: Call, carried: Callable[[Call], bool]) -> Call | 
     or to its end (None). After `aside` it is driven to its end.
     """
     try:
-        while True:
-            try:
-                answer = call()
-            except BaseException as error:
-                call = task.throw(error)
-            else:
-                call = task.send(answer)
-            if carried(call):
-                return call
+        while not carried(call := _answered(task, call)):
             if call is aside:
                 finish(task, call)
                 return None
     except StopIteration:
         return None
+    return call
 
 
 def resumed(task: Task[T], call: Call) -> Task[None]:
