@@ -114,7 +114,7 @@ class Manifest:
     def own_records(self) -> Iterator[tuple[bytes, Record]]:
         """The same of a manifest that this release wrote in a place of its own. Its segments are held against their
         hashes before the first record is yielded, so these are the bytes that were written, and nothing else is proven
-        of them once more; that costs a fifth. Any difference raises ManifestError.
+        of them once more; that costs half. Any difference raises ManifestError.
         """
         self.check_segments()
         for segment in self.segments:
